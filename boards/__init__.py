@@ -1,0 +1,1 @@
+"""Boards of ockamlite: what it knows of the computers it runs on."""

@@ -1,0 +1,92 @@
+"""Every limit of ockamlite in one value: its unit in the name, its reason beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what a peer can make us hold, compute or wait for."""
+
+    # Codecs
+    message_bytes: int = 16 * 1024 * 1024
+    """Largest routing message: the frame limit of Ockam's TCP transport."""
+    route_hops: int = 64
+    """Longest onward or return route accepted; real routes have under ten hops."""
+    address_bytes: int = 1024
+    """Longest address body accepted; Ockam's own have 32."""
+    cbor_depth: int = 12
+    """Deepest nesting decoded; a credential refresh, the deepest message, nests nine."""
+    cbor_items: int = 4096
+    """Most entries of one array or map."""
+
+    # Identities
+    changes: int = 64
+    """Most changes in a history: each costs two signature checks."""
+    credentials: int = 8
+    """Most credentials in one handshake or refresh."""
+    attributes: int = 64
+    """Most attributes of one credential."""
+    attribute_bytes: int = 4096
+    """Longest key or value of an attribute."""
+    clock_skew_s: int = 60
+    """How far in the future an attestation may have been created, as in Ockam."""
+    stored_identities: int = 10_000
+    """Most peers remembered; the one not met for longest is forgotten first."""
+
+    # Secure channels
+    handshake_bytes: int = 65_535
+    """Longest handshake message, as in Noise."""
+    handshake_timeout_s: float = 20.0
+    """How long either side keeps an unfinished handshake."""
+    pending_handshakes: int = 256
+    """Unfinished handshakes a listener keeps; the oldest gives way."""
+    pending_handshakes_per_source: int = 32
+    """The same for one link, so that one peer cannot displace the others."""
+    handshakes_per_source_s: float = 50.0
+    """Handshakes begun per second over one link, beyond a burst of the line above."""
+    channels_per_listener: int = 4096
+    """Open channels of one listener; the longest idle gives way."""
+    forward_jump_messages: int = 2048
+    """Largest gap in nonces accepted, 64 rekeys: a burst of losses on a radio stays below it."""
+    backlog_messages: int = 2048
+    """How far behind the newest a late message may come."""
+    speculative_rekeys_per_s: int = 4096
+    """Key derivations that unauthenticated nonces may cause in a second: some 2 % of a core."""
+
+    # Workers and links
+    mailbox_messages: int = 64
+    """Messages waiting for one worker before its senders wait."""
+    link_buffer_bytes: int = 128 * 1024
+    """Bytes waiting in a link before its senders wait: more only adds delay for those behind."""
+    link_stall_s: float = 30.0
+    """How long a link may accept nothing while bytes wait before it is given up."""
+    link_hello_s: float = 10.0
+    """How long an accepted link may take to send its version byte."""
+    links_per_listener: int = 2048
+    """Links accepted by one listener at a time."""
+
+    # Portals and relays
+    portal_chunk_bytes: int = 48 * 1024
+    """Payload of one portal message; what every Ockam release accepts."""
+    portal_buffer_bytes: int = 256 * 1024
+    """Bytes waiting for one application before the link under it is held."""
+    portal_stall_s: float = 20.0
+    """How long an application may hold the link under it before its connection is ended."""
+    portal_connect_s: float = 9.0
+    """How long a client waits for the outlet, an outlet for its target."""
+    portal_close_grace_s: float = 2.0
+    """How long a closing portal connection waits for what is still under way."""
+    portal_connections: int = 4096
+    """Connections of one inlet or outlet at a time."""
+    relay_name_bytes: int = 128
+    """Longest name of a relay."""
+    relays_per_peer: int = 64
+    """Registrations of one link or identity."""
+    relays: int = 10_000
+    """Registrations of one relay node."""
+
+
+LIMITS: Final = Limits()

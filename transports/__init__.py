@@ -1,0 +1,1 @@
+"""Links of ockamlite: what carries its messages between nodes."""
