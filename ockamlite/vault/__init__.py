@@ -1,0 +1,1 @@
+"""Keys behind handles, and the only place where cryptography is imported."""
