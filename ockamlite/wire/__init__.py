@@ -1,0 +1,1 @@
+"""What links carry: frames, fragments, and the interface between a link and the node."""

@@ -1,0 +1,65 @@
+"""Back-pressure without tasks: a gate that is shut while something cannot take more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_AT_ONCE = 2
+"""Waiters let through per turn of the loop: each will add a chunk, and all at once would flood."""
+
+
+class Gate:
+    """Shut while a link, an application or a mailbox is full.
+
+    Whoever hands something on gets a gate back when it should wait before handing on more. What was
+    handed on has been taken in any case: nothing is dropped and nothing grows by more than one piece
+    per sender.
+    """
+
+    __slots__ = ("_loop", "_releasing", "_waiters", "is_shut")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiters: deque[Callable[[], None]] = deque()
+        self._releasing = False
+        self.is_shut = False
+
+    def shut(self) -> None:
+        """Make senders wait."""
+        self.is_shut = True
+
+    def open(self) -> None:
+        """Let the waiting senders through, in order, a few per turn of the loop."""
+        self.is_shut = False
+        if self._waiters and not self._releasing:
+            self._releasing = True
+            self._loop.call_soon(self._release)
+
+    def when_open(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, when it may hand on more; soon if the gate is open already."""
+        self._waiters.append(callback)
+        if not self.is_shut:
+            self.open()
+
+    async def wait(self) -> None:
+        """Wait until the gate opens."""
+        if not self.is_shut:
+            return
+        passed = self._loop.create_future()
+        self.when_open(lambda: passed.done() or passed.set_result(None))
+        await passed
+
+    def _release(self) -> None:
+        self._releasing = False
+        for _ in range(_AT_ONCE):
+            if self.is_shut or not self._waiters:
+                return
+            self._waiters.popleft()()
+        if self._waiters and not self.is_shut:
+            self._releasing = True
+            self._loop.call_soon(self._release)

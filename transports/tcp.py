@@ -1,0 +1,324 @@
+"""Ockam's TCP transport: links over TCP, dialled and accepted.
+
+One protocol object per connection reads into a buffer that all links of the transport share, cuts
+frames in place and hands them on; nothing is queued. What a link cannot send at once waits in the
+socket transport, up to a bound, behind a gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import math
+import socket
+from typing import TYPE_CHECKING, ClassVar
+
+from ockamlite.errors import (
+    DecodeError,
+    LinkBrokenError,
+    LinkClosedError,
+    OckamError,
+    UnavailableError,
+)
+from ockamlite.routing.endpoint import Endpoint, HostPort
+from ockamlite.wire.framing import LENGTH, LENGTH_BYTES, VERSION, check_version, frame_length
+from ockamlite.wire.gate import Gate
+from transports.sockets import describe, holder_of_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ockamlite.limits import Limits
+    from ockamlite.wire.link import Link, LinkReceiver
+
+logger = logging.getLogger(__name__)
+
+_READ_BYTES = 256 * 1024
+_CONNECT_TIMEOUT_S = 10.0
+_FRAME_TIMEOUT_S = 60.0
+"""How long a begun frame may take: a megabyte at modem speed, but not a byte a second for ever."""
+
+
+class TcpTransport:
+    """Makes TCP links; see :class:`ockamlite.wire.link.Transport`."""
+
+    kind: ClassVar[str] = "tcp"
+    options: ClassVar[Collection[str]] = ()
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._buffer = bytearray(_READ_BYTES)
+
+    async def connect(self, endpoint: Endpoint) -> Link:
+        """Dial ``tcp:host:port``, every address the name resolves to, in order."""
+        target = HostPort.parse(endpoint.details)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                transport, link = await loop.create_connection(
+                    lambda: TcpLink(str(endpoint), self._buffer, self._limits, accept=None),
+                    target.host,
+                    target.port,
+                )
+        except TimeoutError as error:
+            raise UnavailableError(f"{endpoint}: no answer within {_CONNECT_TIMEOUT_S:.0f} s") from error
+        except (OSError, UnicodeError) as error:
+            raise UnavailableError(f"{endpoint}: {describe(error)}") from error
+        _tune(transport.get_extra_info("socket"))
+        return link
+
+    async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> TcpListener:
+        """Accept links at ``tcp:host:port``; port 0 picks one."""
+        target = HostPort.parse(endpoint.details)
+        listener = TcpListener(endpoint)
+        loop = asyncio.get_running_loop()
+
+        def accepted() -> TcpLink:
+            return TcpLink(str(listener.endpoint), self._buffer, self._limits, accept=accept)
+
+        try:
+            server = await loop.create_server(accepted, target.host, target.port, backlog=512)
+        except (OSError, UnicodeError, OverflowError) as error:
+            text = f"cannot listen at {endpoint}: {describe(error)}"
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                text = f"cannot listen at {endpoint}: {holder_of_port(target.port)}"
+            raise UnavailableError(text, hint="choose another port, or port 0") from error
+        listener.started(server)
+        return listener
+
+
+class TcpListener:
+    """A listening TCP endpoint."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._server: asyncio.Server | None = None
+
+    def started(self, server: asyncio.Server) -> None:
+        """Take over the server and note the port it was given."""
+        self._server = server
+        bound = HostPort.parse(self.endpoint.details)
+        port: int = server.sockets[0].getsockname()[1]
+        self.endpoint = Endpoint(self.endpoint.kind, str(HostPort(bound.host, port)), self.endpoint.options)
+
+    async def close(self) -> None:
+        """Free the port; links that are open stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+def _tune(sock: socket.socket) -> None:
+    """No delay for small messages; a peer that vanished is noticed within half a minute."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", 10),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 25_000),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class TcpLink(asyncio.BufferedProtocol):
+    """One TCP connection as a link. Reads only while its receiver takes what comes."""
+
+    def __init__(
+        self, endpoint: str, shared: bytearray, limits: Limits, *, accept: Callable[[Link], None] | None
+    ) -> None:
+        self.endpoint = endpoint
+        self.remote = ""
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._gate = Gate(self._loop)
+        self._accept = accept
+        self._receiver: LinkReceiver | None = None
+        self._transport: asyncio.Transport | None = None
+        self._shared = shared
+        self._buffer = shared
+        self._tail = b""
+        """Bytes of a frame not yet whole, or frames not yet handed on."""
+        self._version_seen = False
+        self._held = False
+        self._error: OckamError | None = None
+        self._closing = False
+        self._check: asyncio.TimerHandle | None = None
+        self._began = self._loop.time()
+        """When the frame (or version byte) we wait for was begun; infinite when none is."""
+        self._stalled_since = math.inf
+        self._waiting = 0
+
+    # -- the core's side ------------------------------------------------------------------------
+
+    def start(self, receiver: LinkReceiver) -> None:
+        """Begin to read."""
+        self._receiver = receiver
+        assert self._transport is not None  # noqa: S101  (a link is handed out once connected)
+        if self._transport.is_closing():
+            self._loop.call_soon(receiver.link_closed, self._error or LinkClosedError("closed at once"))
+            self._receiver = None
+            return
+        self._transport.resume_reading()
+
+    def send(self, head: bytes, payload: bytes | bytearray | memoryview) -> Gate | None:
+        """Send one frame."""
+        transport = self._transport
+        if self._closing or transport is None:
+            return None
+        size = len(head) + len(payload)
+        if size > self._limits.message_bytes:
+            self.abort(LinkBrokenError(f"message of {size} bytes exceeds {self._limits.message_bytes}"))
+            return None
+        transport.write(b"".join((LENGTH.pack(size), head, payload)))
+        return self._gate if self._gate.is_shut else None
+
+    def close(self) -> None:
+        """Send what waits, then close; at the latest after a second."""
+        transport = self._transport
+        if self._closing or transport is None:
+            return
+        self._closing = True
+        transport.close()
+        if transport.get_write_buffer_size():
+            self._loop.call_later(1.0, transport.abort)
+
+    def abort(self, error: OckamError) -> None:
+        """Close at once."""
+        if self._error is None:
+            self._error = error
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- asyncio's side -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send our version byte, which waits for nothing."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.remote = str(HostPort(peer[0], peer[1])) if peer else "gone"
+        transport.pause_reading()
+        transport.set_write_buffer_limits(self._limits.link_buffer_bytes, self._limits.link_buffer_bytes // 4)
+        transport.write(VERSION)
+        self._look()
+        if self._accept is not None:
+            _tune(transport.get_extra_info("socket"))
+            self._accept(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Room behind what has come of an unfinished frame."""
+        tail = self._tail
+        if len(tail) < len(self._shared) // 2:
+            self._buffer = self._shared
+        elif self._buffer is self._shared or len(self._buffer) - len(tail) < _READ_BYTES // 4:
+            # A long frame gets a buffer of its own, which grows with what really arrives.
+            self._buffer = bytearray(2 * len(tail))
+        self._buffer[: len(tail)] = tail
+        return memoryview(self._buffer)[len(tail) :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on the frames that are whole."""
+        end = len(self._tail) + nbytes
+        self._tail = b""
+        self._take(memoryview(self._buffer)[:end])
+
+    def eof_received(self) -> None:
+        """The peer will send no more: the link is over, half-open ones carry nothing."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the receiver why."""
+        error = self._error
+        if error is None and exc is not None:
+            error = LinkBrokenError(f"link broken: {describe(exc)}")
+        if error is None and not self._closing:
+            rest = " in the middle of a frame" if self._tail else ""
+            error = LinkClosedError(f"closed by the peer{rest}")
+        self._closing = True
+        self._error = error
+        if self._check is not None:
+            self._check.cancel()
+        self._gate.open()
+        self._tail = b""
+        if self._receiver is not None:
+            self._receiver.link_closed(error)
+            self._receiver = None
+
+    def pause_writing(self) -> None:
+        """The peer takes less than we send."""
+        self._gate.shut()
+        self._stalled_since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        """The peer took what waited."""
+        self._stalled_since = math.inf
+        self._gate.open()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _take(self, data: memoryview) -> None:
+        at, end = 0, len(data)
+        try:
+            if not self._version_seen and end:
+                check_version(data[0])
+                self._version_seen = True
+                at = 1
+            receiver = self._receiver
+            while not self._held and end - at >= LENGTH_BYTES and receiver is not None:
+                body = at + LENGTH_BYTES
+                stop = body + frame_length(data, at, limit=self._limits.message_bytes)
+                if stop > end:
+                    break
+                gate = receiver.frame_received(data[body:stop])
+                at = stop
+                if gate is not None:
+                    self._hold(gate)
+                receiver = self._receiver
+        except OckamError as error:
+            self.abort(error if isinstance(error, DecodeError) else LinkBrokenError(str(error)))
+            return
+        self._tail = bytes(data[at:end])
+        if self._held or not (self._tail or not self._version_seen):
+            self._began = math.inf
+        elif at or self._began == math.inf:
+            self._began = self._loop.time()
+
+    def _hold(self, gate: Gate) -> None:
+        self._held = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+        gate.when_open(self._go_on)
+
+    def _go_on(self) -> None:
+        self._held = False
+        if self._closing or self._transport is None:
+            return
+        tail, self._tail = self._tail, b""
+        self._take(memoryview(tail))
+        if not self._held and not self._closing:
+            self._transport.resume_reading()
+
+    def _look(self) -> None:
+        """Look now and then whether the peer keeps us waiting; one timer for all it may be late with."""
+        now, limits = self._loop.time(), self._limits
+        transport = self._transport
+        if self._closing or transport is None:
+            return
+        allowed = _FRAME_TIMEOUT_S if self._version_seen else limits.link_hello_s
+        if now - self._began > allowed:
+            what = "finish a frame" if self._version_seen else "send a version byte"
+            self.abort(LinkBrokenError(f"the peer did not {what} within {allowed:.0f} s"))
+            return
+        waiting = transport.get_write_buffer_size()
+        if waiting < self._waiting or not waiting:
+            self._stalled_since = now if waiting else math.inf
+        self._waiting = waiting
+        if now - self._stalled_since > limits.link_stall_s:
+            self.abort(LinkBrokenError(f"the peer took nothing for {limits.link_stall_s:.0f} s"))
+            return
+        self._check = self._loop.call_later(
+            min(limits.link_hello_s, limits.link_stall_s, _FRAME_TIMEOUT_S) / 4, self._look
+        )
