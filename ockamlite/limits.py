@@ -21,6 +21,12 @@ class Limits:
     """Deepest nesting decoded; a credential refresh, the deepest message, nests nine."""
     cbor_items: int = 4096
     """Most entries of one array or map."""
+    cbor_values: int = 16_384
+    """Most values of one decoding, nested ones included: a frame of empty arrays would fill a gigabyte."""
+    bare_items: int = 65_536
+    """Most entries of one BARE list or map."""
+    skipped_bytes: int = 16 * 1024
+    """Slots of a message that we do not know; a tracing context with baggage takes up to 9 KiB."""
 
     # Identities
     changes: int = 64
@@ -45,10 +51,12 @@ class Limits:
     """Unfinished handshakes a listener keeps; the oldest gives way."""
     pending_handshakes_per_source: int = 32
     """The same for one link, so that one peer cannot displace the others."""
-    handshakes_per_source_s: float = 50.0
+    handshakes_per_source_s: float = 300.0
     """Handshakes begun per second over one link, beyond a burst of the line above."""
     channels_per_listener: int = 4096
     """Open channels of one listener; the longest idle gives way."""
+    channel_idle_s: float = 3600.0
+    """How long a channel may stay silent if its peer does not answer probes."""
     forward_jump_messages: int = 2048
     """Largest gap in nonces accepted, 64 rekeys: a burst of losses on a radio stays below it."""
     backlog_messages: int = 2048
