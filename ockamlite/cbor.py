@@ -65,7 +65,7 @@ def decode_at(data: bytes | memoryview, start: int, *, depth: int = LIMITS.cbor_
     Raises:
         DecodeError: as for :func:`decode`.
     """
-    value, end = _item(bytes(data), start, depth)
+    value, end = _item(bytes(data), start, depth, [LIMITS.cbor_values])
     if value is _BREAK:
         raise DecodeError("CBOR break outside an array or map")
     return cast("Value", value), end
@@ -90,7 +90,8 @@ def _head(data: bytes, at: int) -> tuple[int, int, int]:
     raise DecodeError(f"CBOR head {first:#04x} is reserved")
 
 
-def _item(data: bytes, at: int, depth: int) -> tuple[object, int]:
+def _item(data: bytes, at: int, depth: int, left: list[int]) -> tuple[object, int]:
+    """Read an item; ``left`` holds how many values arrays and maps may still have in all."""
     major, argument, at = _head(data, at)
     match major:
         case 0 if argument >= 0:
@@ -115,7 +116,7 @@ def _item(data: bytes, at: int, depth: int) -> tuple[object, int]:
             # Every entry takes a byte at least: a count beyond what is there is a lie.
             if count > len(data) - at or count > LIMITS.cbor_items * (major - 3):
                 raise DecodeError(f"CBOR array or map of {argument} entries is too long")
-            return _array(data, at, count, depth) if major == 4 else _map(data, at, count, depth)
+            return _array(data, at, count, depth, left) if major == 4 else _map(data, at, count, depth, left)
         case 7 if argument in (20, 21) and data[at - 1] in (0xF4, 0xF5):
             return argument == 21, at
         case 7 if argument == 22 and data[at - 1] == 0xF6:
@@ -128,22 +129,25 @@ def _item(data: bytes, at: int, depth: int) -> tuple[object, int]:
             raise DecodeError(f"CBOR item {data[at - 1]:#04x} is not used here")
 
 
-def _array(data: bytes, at: int, count: int, depth: int) -> tuple[list[object], int]:
+def _array(
+    data: bytes, at: int, count: int, depth: int, left: list[int], most: int = LIMITS.cbor_items
+) -> tuple[list[object], int]:
     items: list[object] = []
     while count < 0 or len(items) < count:
-        item, at = _item(data, at, depth - 1)
+        item, at = _item(data, at, depth - 1, left)
         if item is _BREAK:
             if count < 0:
                 break
             raise DecodeError("CBOR break inside a definite array")
         items.append(item)
-        if len(items) > LIMITS.cbor_items:
-            raise DecodeError("CBOR array is too long")
+        left[0] -= 1
+        if len(items) > most or left[0] < 0:
+            raise DecodeError("CBOR array or map is too long")
     return items, at
 
 
-def _map(data: bytes, at: int, count: int, depth: int) -> tuple[dict[object, object], int]:
-    flat, at = _array(data, at, count, depth)
+def _map(data: bytes, at: int, count: int, depth: int, left: list[int]) -> tuple[dict[object, object], int]:
+    flat, at = _array(data, at, count, depth, left, 2 * LIMITS.cbor_items)
     if len(flat) % 2:
         raise DecodeError("CBOR map has a key without a value")
     entries: dict[object, object] = {}
@@ -151,6 +155,6 @@ def _map(data: bytes, at: int, count: int, depth: int) -> tuple[dict[object, obj
         if type(key) not in (int, bytes, str):
             raise DecodeError("CBOR map key is neither a number nor a string")
         if key in entries:
-            raise DecodeError(f"CBOR map key {key!r} stands twice")
+            raise DecodeError("CBOR map key stands twice")
         entries[key] = value
     return entries, at

@@ -31,23 +31,23 @@ class Address(NamedTuple):
     @classmethod
     def local(cls, name: str | bytes) -> Address:
         """The address of a worker of this node."""
-        return cls(LOCAL, name.encode() if isinstance(name, str) else name)
+        return cls(LOCAL, _utf8(name) if isinstance(name, str) else name)
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read Ockam's text form: ``name`` (local) or ``TYPE#name``.
 
         Raises:
-            UsageError: more than one ``#``, or a type that is not 0 to 255.
+            UsageError: more than one ``#``, a type that is not 0 to 255, or a text without UTF-8.
         """
         kind, mark, body = text.partition("#")
         if not mark:
             return cls.local(text)
         if "#" in body:
             raise UsageError(f"address {text!r} has more than one '#'")
-        if not (kind.isascii() and kind.isdigit() and int(kind) <= 255):
+        if not (kind.isascii() and kind.isdigit() and len(kind) <= 3 and int(kind) <= 255):
             raise UsageError(f"address {text!r}: transport type {kind!r} is not a number from 0 to 255")
-        return cls(int(kind), body.encode())
+        return cls(int(kind), _utf8(body))
 
     @property
     def is_local(self) -> bool:
@@ -62,6 +62,13 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         """Ockam's text form, ``TYPE#name``."""
         return f"{self.transport}#{self.name}"
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:  # lone surrogates, as in an argument that was not UTF-8
+        raise UsageError(f"address {text!r} is not UTF-8") from error
 
 
 def random_address() -> Address:
