@@ -29,7 +29,7 @@ _tuple_new: Final = tuple.__new__
 @lru_cache(maxsize=1024)
 def encode_route(route: Route) -> bytes:
     """The route as CBOR."""
-    parts = [_array_head(len(route))]
+    parts = [array_head(len(route))]
     for transport, body in route:
         kind = bytes((transport,)) if transport < 24 else bytes((0x18, transport))
         parts += (b"\x82", kind, bytes_head(len(body)), body)
@@ -45,7 +45,8 @@ def encode_message_head(onward: Route, return_route: Route) -> bytes:
     return b"\x83" + encode_route(onward) + encode_route(return_route)
 
 
-def _array_head(count: int) -> bytes:
+def array_head(count: int) -> bytes:
+    """The bytes in front of an array of ``count`` slots."""
     if count < 24:
         return bytes((0x80 | count,))
     return bytes((0x98, count)) if count < 0x100 else b"\x99" + count.to_bytes(2, "big")
@@ -212,42 +213,34 @@ class RouteMemory:
             self._lengths.insert(0, len(head))
 
 
-class MessageDecoder:
-    """Reads the messages of one link; remembers their routes."""
+def decode_message(data: Data, memory: RouteMemory | None = None) -> tuple[Route, Route, Data]:
+    """Read a message: onward route, return route and payload, a slice of ``data``.
 
-    __slots__ = ("_memory",)
+    Bytes behind the message are ignored, as in Rust.
 
-    def __init__(self) -> None:
-        self._memory = RouteMemory()
+    Args:
+        data: the message; pass a view of a large one.
+        memory: the routes of earlier messages of the same link.
 
-    def decode(self, data: Data) -> tuple[Route, Route, Data]:
-        """Read a message: onward route, return route and payload, a slice of ``data``.
-
-        Bytes behind the message are ignored, as in Rust.
-
-        Raises:
-            DecodeError: not a message, or routes beyond ``LIMITS``.
-        """
-        found = self._memory.find(data)
-        if found is not None:
-            onward, return_route, at = found
-        else:
-            count, at = array_at(data, 0)
-            if 0 <= count < 3:
-                raise DecodeError(f"message of {count} slots")
-            onward, at = decode_route_at(data, at)
-            return_route, at = decode_route_at(data, at)
-            self._memory.keep(bytes(data[:at]), onward, return_route)
-        start, end = bytes_at(data, at)
-        first = data[0]
-        if first != 0x83 and not (first == 0x84 and bytes(data[end : end + 3]) == b"\x62{}"):
-            _check_tracing(data, end)
-        return onward, return_route, data[start:end]
-
-
-def decode_message(data: Data) -> tuple[Route, Route, Data]:
-    """Read one message, as :meth:`MessageDecoder.decode` does, without a memory of others."""
-    return MessageDecoder().decode(data)
+    Raises:
+        DecodeError: not a message, or routes beyond ``LIMITS``.
+    """
+    found = memory.find(data) if memory is not None else None
+    if found is not None:
+        onward, return_route, at = found
+    else:
+        count, at = array_at(data, 0)
+        if 0 <= count < 3:
+            raise DecodeError(f"message of {count} slots")
+        onward, at = decode_route_at(data, at)
+        return_route, at = decode_route_at(data, at)
+        if memory is not None:
+            memory.keep(bytes(data[:at]), onward, return_route)
+    start, end = bytes_at(data, at)
+    first = data[0]
+    if first != 0x83 and not (first == 0x84 and bytes(data[end : end + 3]) == b"\x62{}"):
+        _check_tracing(data, end)
+    return onward, return_route, data[start:end]
 
 
 def _check_tracing(data: Data, at: int) -> None:

@@ -1,0 +1,1 @@
+"""Secure channels: an authenticated handshake, then messages only the two ends can read."""
