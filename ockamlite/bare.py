@@ -489,8 +489,8 @@ def _record(record: type, within: tuple[object, ...]) -> _Codec:
         raise UsageError(f"{record.__name__} holds itself, which BARE cannot write")
     try:
         hints = get_type_hints(record, include_extras=True)
-    except NameError as error:
-        raise UsageError(f"{record.__name__}: {error}") from error
+    except (NameError, TypeError) as error:
+        raise UsageError(f"the type hints of {record.__name__} cannot be read: {error}") from error
     fields = dataclasses.fields(record)
     if not all(field.init for field in fields):
         raise UsageError(f"{record.__name__} has a field that its constructor does not take")

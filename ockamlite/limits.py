@@ -69,8 +69,9 @@ class Limits:
     """Messages waiting for one worker before its senders wait."""
     link_buffer_bytes: int = 128 * 1024
     """Bytes waiting in a link before its senders wait: more only adds delay for those behind."""
-    link_stall_s: float = 30.0
-    """How long a link may accept nothing while bytes wait before it is given up."""
+    link_stall_s: float = 45.0
+    """How long a link may accept nothing while bytes wait before it is given up; longer than the stall
+    of a portal, which is a lesser loss."""
     link_hello_s: float = 10.0
     """How long an accepted link may take to send its version byte."""
     links_per_listener: int = 2048

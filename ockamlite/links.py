@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from ockamlite.cbor import bytes_head
-from ockamlite.errors import DecodeError, OckamError
+from ockamlite.errors import DecodeError, NotFoundError, OckamError
 from ockamlite.events import LinkDown, LinkUp
-from ockamlite.routing.codec import decode_message, encode_message_head
+from ockamlite.routing.codec import MessageDecoder, encode_message_head
 from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import Route
 
@@ -48,6 +48,7 @@ class Link:
         """Where to send what shall go over the link."""
         self.flow.address = self.address
         self._back = Route((self.address,))
+        self._decode = MessageDecoder().decode
 
     @property
     def endpoint(self) -> str:
@@ -80,13 +81,18 @@ class Link:
 
     def frame_received(self, frame: memoryview) -> Gate | None:
         """Route what came (see :class:`ockamlite.wire.link.LinkReceiver`)."""
-        onward, back, payload = decode_message(frame)
+        onward, back, payload = self._decode(frame)
         if not onward:
             return None  # a heartbeat
         if len(back) >= self._limits.route_hops:
             raise DecodeError(f"return route of {len(back)} hops, allowed are {self._limits.route_hops}")
         back = Route((self.address, *back)) if back else self._back
-        return self._router.deliver(Message(onward, back, payload, self.flow))
+        try:
+            return self._router.deliver(Message(onward, back, payload, self.flow))
+        except NotFoundError as error:
+            # A worker on the way wanted to go on to something that has ended meanwhile.
+            logger.debug("message from %s not delivered: %s", self.remote, error)
+            return None
 
     def link_closed(self, error: OckamError | None) -> None:
         """Take the link out of the node."""

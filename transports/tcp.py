@@ -70,7 +70,7 @@ class TcpTransport:
 
     async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> TcpListener:
         """Accept links at ``tcp:host:port``; port 0 picks one."""
-        target = HostPort.parse(endpoint.details)
+        target = HostPort.parse(endpoint.details, allow_any_host=True)
         listener = TcpListener(endpoint)
         loop = asyncio.get_running_loop()
 
@@ -98,7 +98,7 @@ class TcpListener:
     def started(self, server: asyncio.Server) -> None:
         """Take over the server and note the port it was given."""
         self._server = server
-        bound = HostPort.parse(self.endpoint.details)
+        bound = HostPort.parse(self.endpoint.details, allow_any_host=True)
         port: int = server.sockets[0].getsockname()[1]
         self.endpoint = Endpoint(self.endpoint.kind, str(HostPort(bound.host, port)), self.endpoint.options)
 
@@ -117,7 +117,7 @@ def _tune(sock: socket.socket) -> None:
         ("TCP_KEEPIDLE", 10),
         ("TCP_KEEPINTVL", 5),
         ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", 25_000),
+        ("TCP_USER_TIMEOUT", 60_000),
     ):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,450 @@
+"""A node: a process's addresses, links, channels, workers and portals, and who ends them all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Self
+
+from ockamlite.errors import ClosedError, OckamError, UnavailableError, UsageError
+from ockamlite.forwarding import Forwarder
+from ockamlite.identities.local import LocalIdentity
+from ockamlite.identities.store import MemoryStore
+from ockamlite.limits import LIMITS
+from ockamlite.links import Link, Listener
+from ockamlite.paths import Opened, Path, open_hops
+from ockamlite.portals.inlet import FixedWay, Inlet, Way
+from ockamlite.portals.outlet import Outlet
+from ockamlite.relays.remote import RemoteRelay
+from ockamlite.relays.service import RelayService
+from ockamlite.routing.address import Address
+from ockamlite.routing.endpoint import Endpoint, HostPort
+from ockamlite.routing.hops import parse_hops
+from ockamlite.routing.message import Flow
+from ockamlite.routing.route import Route
+from ockamlite.routing.router import Router
+from ockamlite.secure_channels.handshake import SecureChannels
+from ockamlite.secure_channels.trust import TrustEveryone
+from ockamlite.services import echo, uppercase
+from ockamlite.workers.context import Context, ask
+from ockamlite.workers.mailbox import Received, encode_body
+from ockamlite.workers.worker import as_worker, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Iterable
+    from types import TracebackType
+
+    from ockamlite.events import Event, OnEvent
+    from ockamlite.identities.store import Store
+    from ockamlite.limits import Limits
+    from ockamlite.routing.hops import Hop
+    from ockamlite.routing.router import AccessControl
+    from ockamlite.secure_channels.channel import SecureChannel
+    from ockamlite.secure_channels.handshake import SecureChannelListener
+    from ockamlite.secure_channels.trust import Trust
+    from ockamlite.wire.link import Transport
+    from ockamlite.workers.worker import Handle, Worker
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_S = 1.5
+
+
+class Node:
+    """A process's part of the network. Use it as ``async with Node() as node:``.
+
+    Nothing is reachable from outside until it is opened: workers, outlets and listeners to the links
+    and channels that may use them.
+
+    Args:
+        identity: who this node is in secure channels; a fresh one that is never stored if absent.
+        store: where identities of peers are remembered; memory if absent.
+        transports: what makes links, in addition to those installed (entry point
+            ``ockamlite.transports``).
+        limits: bounds on what peers can make us hold or wait for.
+        on_event: called with what an operator wants to know.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: LocalIdentity | None = None,
+        store: Store | None = None,
+        transports: Iterable[Transport] = (),
+        limits: Limits = LIMITS,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        self.limits = limits
+        self.router = Router()
+        self.store: Store = store if store is not None else MemoryStore()
+        self.identity = identity if identity is not None else LocalIdentity.ephemeral(int(time.time()))
+        self._transports: dict[str, Transport] = {transport.kind: transport for transport in transports}
+        self._on_event = on_event
+        self._shared = bytearray(limits.portal_chunk_bytes)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._links: set[Link] = set()
+        self._listeners: list[Listener] = []
+        self._portals: list[Inlet | Outlet] = []
+        self._relays: list[RelayService] = []
+        self._contexts: dict[Address, tuple[Context, asyncio.Task[None] | None]] = {}
+        self._running = False
+        self._echo = Address.local("echo")
+        self._channels = SecureChannels(self.router, limits, self.identity, self.store, self._emit)
+        self._forwarder: Forwarder | None = None
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start the node."""
+        self._running = True
+        self.router.add(self._echo, echo(self.router))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the node and everything in it."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop accepting, tell peers, close everything; may be called twice. Takes 2 s at most."""
+        if not self._running:
+            return
+        self._running = False
+        for portal in self._portals:
+            await portal.close()
+        for relay in self._relays:
+            relay.close()
+        self._channels.close()
+        links = list(self._links)
+        for listener in self._listeners:
+            await listener.close()
+        for link in links:
+            link.close()
+        if links:
+            await asyncio.wait([link.closed for link in links], timeout=_CLOSE_S)
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_S)
+        for context, _ in self._contexts.values():
+            context.mailbox.close()
+        self._contexts.clear()
+        self.router.remove(self._echo)
+
+    def spawn(self, coroutine: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """Run a task that ends with the node at the latest; what it raises is logged.
+
+        Raises:
+            ClosedError: the node is closed.
+        """
+        if not self._running:
+            coroutine.close()
+            raise ClosedError("the node is closed, or was never started ('async with Node() as node')")
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed: %s", task.get_name(), error, exc_info=error)
+
+    def _emit(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+    # -- links ----------------------------------------------------------------------------------
+
+    def _transport(self, kind: str) -> Transport:
+        if kind not in self._transports:
+            for entry in entry_points(group="ockamlite.transports", name=kind):
+                self._transports[kind] = entry.load()(self.limits)
+                return self._transports[kind]
+            known = sorted({*self._transports, *(e.name for e in entry_points(group="ockamlite.transports"))})
+            raise UsageError(f"no transport for {kind!r} is installed; installed are {', '.join(known)}")
+        return self._transports[kind]
+
+    async def connect(self, endpoint: str | Endpoint) -> Link:
+        """Open a link to another node, e.g. ``tcp:host:4000``. It is not opened anew when it ends.
+
+        Raises:
+            LinkError: it cannot be reached.
+            UsageError: the endpoint is malformed, or nobody makes links of its kind.
+        """
+        where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        made = await self._transport(where.kind).connect(where)
+        link = Link(self.router, made, self.limits, self._emit)
+        self._adopt(link)
+        return link
+
+    def _adopt(self, link: Link) -> None:
+        if not self._running:
+            link.close()
+            raise ClosedError("the node is closed, or was never started ('async with Node() as node')")
+        self._links.add(link)
+        self.router.open(self._echo, (link.flow,))
+        link.start(self._links.discard)
+
+    async def listen(self, endpoint: str | Endpoint) -> Listener:
+        """Accept links, e.g. at ``tcp:127.0.0.1:0``. They reach ``echo`` and what is opened to them.
+
+        Raises:
+            UnavailableError: the endpoint cannot be bound.
+            UsageError: the endpoint is malformed, or nobody makes links of its kind.
+        """
+        where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+        listener = Listener(self.limits)
+        self.router.open(self._echo, (listener.flow,))
+
+        def accept(made: object) -> None:
+            if listener.is_full or not self._running:
+                made.abort(UnavailableError("this node has as many links as it takes"))  # type: ignore[attr-defined]
+                return
+            link = Link(self.router, made, self.limits, self._emit, parent=listener.flow)  # type: ignore[arg-type]
+            listener.links.add(link)
+            link.closed.add_done_callback(lambda _: listener.links.discard(link))
+            self._adopt(link)
+
+        listener.bound(await self._transport(where.kind).listen(where, accept))
+        self._listeners.append(listener)
+        return listener
+
+    def forward(self, *allowed: str) -> None:
+        """Let messages that pass through go out over these links: ``tcp``, ``tcp:10.0.0.7:4000``."""
+        if self._forwarder is None:
+            self._forwarder = Forwarder(self.router, self.limits, self.connect, self.spawn)
+            self.router.forward = self._forwarder.forward
+        self._forwarder.allow(allowed)
+
+    # -- channels and routes --------------------------------------------------------------------
+
+    async def secure_channel(self, route: Route, *, trust: Trust, timeout_s: float = 10.0) -> SecureChannel:
+        """Open a secure channel to the listener at the end of ``route``.
+
+        Raises:
+            TrustError: somebody answered whom ``trust`` refuses.
+            AnswerTimeoutError: nobody answered.
+            NotFoundError: the route's first hop does not exist.
+        """
+        channel = await self._channels.connect(route, trust, timeout_s)
+        self.router.open(self._echo, (channel.flow,))
+        return channel
+
+    def secure_channel_listener(
+        self, name: str = "secure_channel_listener", *, trust: Trust
+    ) -> SecureChannelListener:
+        """Accept secure channels at the address ``name``, once it is opened to somebody.
+
+        Raises:
+            AlreadyExistsError: the address is taken.
+        """
+        listener = self._channels.listen(name, trust)
+        self.router.open(self._echo, (listener.flow,))
+        return listener
+
+    def path(
+        self,
+        hops: str | tuple[Hop, ...],
+        *,
+        trust: Trust | None = None,
+        relay_trust: Trust | None = None,
+    ) -> Path:
+        """Keep a route open: dial its link, open its channels, again whenever they end.
+
+        Args:
+            hops: e.g. ``tcp:relay:4000,forward_to_pi,secure:secure_channel_listener,outlet``.
+            trust: whom the last ``secure:`` hop may lead to.
+            relay_trust: whom ``secure:`` hops before it may lead to; anyone if absent.
+
+        Raises:
+            UsageError: the hops are malformed.
+        """
+        found = parse_hops(hops) if isinstance(hops, str) else hops
+        path = Path(found, lambda: self.open_hops(found, trust=trust, relay_trust=relay_trust))
+        self.spawn(path.run(), f"path {path.text}")
+        return path
+
+    async def open_hops(
+        self, hops: str | tuple[Hop, ...], *, trust: Trust | None = None, relay_trust: Trust | None = None
+    ) -> Opened:
+        """Open a route once; see :meth:`path`. The caller closes it.
+
+        Raises:
+            OckamError: a link or channel could not be opened.
+        """
+        found = parse_hops(hops) if isinstance(hops, str) else hops
+        return await open_hops(
+            found,
+            connect=self.connect,
+            secure=lambda route, whom: self.secure_channel(route, trust=whom),
+            trust=trust,
+            relay_trust=relay_trust or TrustEveryone(),
+        )
+
+    # -- workers --------------------------------------------------------------------------------
+
+    def open(self, address: Address | str, *flows: Flow | Link | Listener | SecureChannel | object) -> None:
+        """Let what comes by these links, listeners and channels reach a worker.
+
+        Raises:
+            NotFoundError: no worker has the address.
+        """
+        found = Address.local(address) if isinstance(address, str) else address
+        self.router.open(found, [flow if isinstance(flow, Flow) else flow.flow for flow in flows])  # type: ignore[attr-defined]
+
+    def context(self, name: str | None = None) -> Context:
+        """An address with a mailbox, without a task of its own; a random one if unnamed.
+
+        Raises:
+            AlreadyExistsError: the name is taken.
+        """
+        context, address = self._new_context(name)
+        self._contexts[address] = (context, None)
+        return context
+
+    def start_worker(
+        self, name: str | None, worker: Worker | Handle, *, allowed: AccessControl | None = None
+    ) -> Address:
+        """Start a worker, or an async function ``(context, message)`` as one.
+
+        Nothing outside this node reaches it until :meth:`open`.
+
+        Raises:
+            AlreadyExistsError: the name is taken.
+        """
+        made = as_worker(worker)
+        context, address = self._new_context(name, allowed)
+        task = self.spawn(run(made, context), f"worker {address.name}")
+        self._contexts[address] = (context, task)
+        return address
+
+    def start_processor(
+        self, process: Callable[[Context], Coroutine[object, object, None]], name: str | None = None
+    ) -> asyncio.Task[None]:
+        """Run an async function with a context of its own until it returns or the node stops."""
+        context, address = self._new_context(name)
+        task = self.spawn(process(context), f"processor {address.name}")
+        self._contexts[address] = (context, task)
+        task.add_done_callback(lambda _: self._forget_context(address))
+        return task
+
+    def _new_context(self, name: str | None, allowed: AccessControl | None = None) -> tuple[Context, Address]:
+        if not self._running:
+            raise ClosedError("the node is closed, or was never started ('async with Node() as node')")
+        address = Address.local(name) if name is not None else self.router.add_random(lambda _: None)
+        context = Context(self.router, self.limits, address)
+        if name is None:
+            self.router.remove(address)
+        self.router.add(address, context.mailbox.put, allowed=allowed)
+        return context, address
+
+    async def stop_worker(self, address: Address | str) -> None:
+        """Stop a worker or forget a context; an unknown one is no error."""
+        found = Address.local(address) if isinstance(address, str) else address
+        known = self._contexts.get(found)
+        self._forget_context(found)
+        if known is not None and known[1] is not None:
+            known[1].cancel()
+            await asyncio.wait([known[1]])
+
+    def _forget_context(self, address: Address) -> None:
+        known = self._contexts.pop(address, None)
+        if known is not None:
+            self.router.remove(address)
+            known[0].mailbox.close()
+
+    async def ask(self, route: Route | str, body: object, *, timeout_s: float = 10.0) -> Received:
+        """Send ``body`` along ``route`` and wait for the answer.
+
+        Raises:
+            AnswerTimeoutError: no answer in time.
+            NotFoundError: the first hop does not exist.
+        """
+        return await ask(self.router, self.limits, Route.of(route), encode_body(body), timeout_s)
+
+    # -- services -------------------------------------------------------------------------------
+
+    def uppercase(self, name: str = "uppercase") -> Address:
+        """Start the service that answers a string with itself in capitals."""
+        address = Address.local(name)
+        self.router.add(address, uppercase(self.router))
+        return address
+
+    def outlet(
+        self, target: str | Endpoint, *, name: str = "outlet", allowed: AccessControl | None = None
+    ) -> Outlet:
+        """Offer the service at ``tcp:host:port`` to whoever the address ``name`` is opened to.
+
+        Raises:
+            UsageError: the target is malformed.
+            AlreadyExistsError: the name is taken.
+        """
+        where = _tcp(target)
+        outlet = Outlet(
+            self.router,
+            self.limits,
+            self._emit,
+            self.spawn,
+            self._shared,
+            Address.local(name),
+            where,
+            allowed,
+        )
+        self._portals.append(outlet)
+        return outlet
+
+    async def inlet(self, bind: str | Endpoint, way: Way | Route) -> Inlet:
+        """Listen at ``tcp:host:port`` and continue each connection at the outlet at the end of ``way``.
+
+        Raises:
+            UnavailableError: the port cannot be bound.
+            UsageError: the endpoint is malformed.
+        """
+        where = _tcp(bind, listening=True)
+        found = FixedWay(way) if isinstance(way, Route) else way
+        inlet = Inlet(self.router, self.limits, self._emit, self.spawn, self._shared, found)
+        await inlet.listen(where, lambda port: f"port {port} is in use")
+        self._portals.append(inlet)
+        return inlet
+
+    def relay_service(
+        self, *, may_register: Callable[[object], bool] | None = None, open_to: Collection[Flow] = ()
+    ) -> RelayService:
+        """Let others register here and be reached through this node."""
+        service = RelayService(self.router, self.limits, self._emit, may_register=may_register)
+        service.open_to(*open_to)
+        self._relays.append(service)
+        return service
+
+    def register(
+        self, path: Path, name: str | None = None, *, offer: Collection[Address | str] = ()
+    ) -> RemoteRelay:
+        """Register at the relay at the end of ``path`` and stay registered.
+
+        Args:
+            path: the way to the relay node.
+            name: the name to register; the relay makes one up if absent.
+            offer: what may be reached through the relay, besides ``echo``.
+        """
+
+        def opened(found: Opened) -> None:
+            flow = self.router.flow_of(found.route[0])
+            for address in offer:
+                self.open(address, flow)
+
+        path.on_open(opened)
+        relay = RemoteRelay(self.router, self.limits, self._emit, path, name)
+        self.spawn(relay.run(), f"relay registration at {path.text}")
+        return relay
+
+
+def _tcp(endpoint: str | Endpoint, *, listening: bool = False) -> HostPort:
+    where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
+    if where.kind != "tcp":
+        raise UsageError(f"{where}: portals carry tcp: endpoints so far")
+    return HostPort.parse(where.details, allow_any_host=listening)

@@ -1,0 +1,203 @@
+"""Paths: routes that somebody keeps open.
+
+A path dials its first link, opens its secure channels in order, and does it again, with a jittered
+back-off, whenever one of them ends. What runs over it asks for the route when it needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Final
+
+from ockamlite.errors import OckamError, UnavailableError, UsageError
+from ockamlite.routing.address import BLE, TCP, UDP, UNIX, WEBSOCKET, Address
+from ockamlite.routing.hops import Hop, LinkHop, NameHop, SecureHop, format_hops
+from ockamlite.routing.route import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ockamlite.links import Link
+    from ockamlite.routing.endpoint import Endpoint
+    from ockamlite.secure_channels.channel import SecureChannel
+    from ockamlite.secure_channels.trust import Trust
+
+logger = logging.getLogger(__name__)
+
+LONGEST_PAUSE_S: Final = 4.0
+"""Between two tries: what returns is used again within ten seconds."""
+_FIRST_PAUSE_S: Final = 0.2
+_TYPES: Final = {"tcp": TCP, "udp": UDP, "websocket": WEBSOCKET, "ble": BLE, "unix": UNIX}
+
+
+class Opened:
+    """What a path has open: its links and channels, in the order they were opened."""
+
+    def __init__(self) -> None:
+        self.route = Route()
+        self.parts: list[Link | SecureChannel] = []
+        self.channel: SecureChannel | None = None
+        """The last secure channel; its peer is whom the path leads to."""
+
+    def close(self) -> None:
+        """Close it all, innermost first."""
+        for part in reversed(self.parts):
+            part.close()
+
+
+async def open_hops(
+    hops: tuple[Hop, ...],
+    *,
+    connect: Callable[[Endpoint], Awaitable[Link]],
+    secure: Callable[[Route, Trust], Awaitable[SecureChannel]],
+    trust: Trust | None,
+    relay_trust: Trust,
+) -> Opened:
+    """Go along ``hops``: dial the first link, open a channel at each ``secure:`` hop.
+
+    Args:
+        hops: as the user wrote them.
+        connect: dials a link.
+        secure: opens a channel to the listener at the end of a route.
+        trust: whom the last channel may lead to.
+        relay_trust: whom the channels before it may lead to.
+
+    Raises:
+        OckamError: a link or channel could not be opened; what was open is closed again.
+        UsageError: the hops hold a ``secure:`` hop and nobody is trusted.
+    """
+    opened = Opened()
+    last_secure = max((i for i, hop in enumerate(hops) if isinstance(hop, SecureHop)), default=-1)
+    try:
+        for number, hop in enumerate(hops):
+            match hop:
+                case LinkHop(endpoint) if number == 0:
+                    link = await connect(endpoint)
+                    opened.parts.append(link)
+                    opened.route = link.route
+                case LinkHop(endpoint):
+                    opened.route = opened.route / link_address(endpoint)
+                case SecureHop(listener):
+                    whom = trust if number == last_secure else relay_trust
+                    if whom is None:
+                        raise UsageError("the route opens a secure channel, and nobody is trusted at its end")
+                    channel = await secure(opened.route / listener, whom)
+                    opened.parts.append(channel)
+                    opened.channel = channel
+                    opened.route = channel.route
+                case NameHop(address):
+                    opened.route = opened.route / address
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def link_address(endpoint: Endpoint) -> Address:
+    """The address that asks the node where it arrives to dial ``endpoint``.
+
+    Raises:
+        UsageError: links of this kind cannot be dialled by a node in the middle.
+    """
+    number = _TYPES.get(endpoint.kind)
+    if number is None:
+        raise UsageError(f"a {endpoint.kind} link can only be the first hop of a route")
+    return Address(number, endpoint.details.encode())
+
+
+class Path:
+    """A route kept open. Made by ``Node.path``; it begins to work when started by its node."""
+
+    def __init__(self, hops: tuple[Hop, ...], open_once: Callable[[], Awaitable[Opened]]) -> None:
+        self.hops = hops
+        self.text = format_hops(hops)
+        """The route as the user wrote it."""
+        self.opened: Opened | None = None
+        self.failure: OckamError | None = None
+        """Why the last try failed; None while the path is open."""
+        self._open_once = open_once
+        self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._on_open: list[Callable[[Opened], None]] = []
+
+    @property
+    def current(self) -> Route | None:
+        """The route, or None while there is none."""
+        return self.opened.route if self.opened is not None else None
+
+    def on_open(self, callback: Callable[[Opened], None]) -> None:
+        """Call ``callback`` each time the path has been opened, before anybody uses it."""
+        self._on_open.append(callback)
+
+    async def wait(self, timeout_s: float) -> Route:
+        """Wait for the route; a pause between tries is cut short.
+
+        Raises:
+            UnavailableError: there is none within ``timeout_s`` seconds; says why.
+        """
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (route := self.current) is None:
+                    self._changed.clear()
+                    await self._changed.wait()
+                return route
+        except TimeoutError as error:
+            reason = self.failure or f"not open within {timeout_s:.0f} s"
+            raise UnavailableError(f"no way along {self.text}: {reason}") from error
+
+    def drop(self, reason: str) -> None:
+        """Close what is open, so that it is opened anew."""
+        if self.opened is not None:
+            logger.info("path %s: %s", self.text, reason)
+            self.opened.close()
+
+    async def run(self) -> None:
+        """Keep the path open until cancelled."""
+        pause = _FIRST_PAUSE_S
+        try:
+            while True:
+                try:
+                    opened = await self._open_once()
+                except OckamError as error:
+                    if str(error) != str(self.failure):
+                        logger.warning("%s: %s; trying on", self.text, error)
+                    self.failure = error
+                else:
+                    pause = _FIRST_PAUSE_S
+                    await self._keep(opened)
+                self._wanted.clear()
+                try:
+                    async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311  (jitter)
+                        await self._wanted.wait()
+                except TimeoutError:
+                    pause = min(2 * pause, LONGEST_PAUSE_S)
+                else:
+                    # Somebody waits; but a peer that refuses is not asked in a tight loop.
+                    await asyncio.sleep(_FIRST_PAUSE_S)
+        finally:
+            if self.opened is not None:
+                self.opened.close()
+                self.opened = None
+
+    async def _keep(self, opened: Opened) -> None:
+        """Hold an open path until the first of its parts ends."""
+        self.opened = opened
+        self.failure = None
+        try:
+            for callback in self._on_open:
+                callback(opened)
+            self._changed.set()
+            if opened.parts:
+                await asyncio.wait(
+                    [part.closed for part in opened.parts], return_when=asyncio.FIRST_COMPLETED
+                )
+            else:
+                await asyncio.Future()
+            ended = next(part for part in opened.parts if part.closed.done())
+            logger.warning("path %s lost: %s", self.text, ended.closed.result())
+        finally:
+            self.opened = None
+            opened.close()

@@ -1,0 +1,1 @@
+"""Portals: a TCP connection at one node continued at another."""

@@ -1,0 +1,249 @@
+"""Inlets: they listen, stand near the client, and ask an outlet for each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError, UnavailableError
+from ockamlite.events import Refused, SessionOpened
+from ockamlite.portals.protocol import DISCONNECT, PING, Kind, State, decode
+from ockamlite.portals.session import Session
+from ockamlite.routing.endpoint import HostPort
+from ockamlite.routing.message import Message
+from ockamlite.routing.route import EMPTY_ROUTE, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from ockamlite.events import OnEvent
+    from ockamlite.limits import Limits
+    from ockamlite.routing.router import Router
+    from ockamlite.wire.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+_LATE_S = 30.0
+"""How long an address answers after its client was turned away: a late Pong is told so."""
+
+
+class Way(Protocol):
+    """How an inlet gets to its outlet; kept open by whoever made it."""
+
+    @property
+    def text(self) -> str:
+        """The route as the user wrote it."""
+
+    @property
+    def current(self) -> Route | None:
+        """The route to the outlet, or None while there is none."""
+
+    async def wait(self, timeout_s: float) -> Route:
+        """Wait for the route.
+
+        Raises:
+            OckamError: there is none within the time; says why.
+        """
+
+
+class FixedWay:
+    """A route that needs nobody to keep it open."""
+
+    def __init__(self, route: Route) -> None:
+        self.current = route
+        self.text = str(route)
+
+    async def wait(self, timeout_s: float) -> Route:
+        """The route."""
+        return self.current
+
+
+class Inlet:
+    """A listening port whose connections continue at an outlet. Made by ``Node.inlet``."""
+
+    def __init__(
+        self,
+        router: Router,
+        limits: Limits,
+        on_event: OnEvent,
+        spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
+        shared: bytearray,
+        way: Way,
+    ) -> None:
+        self.way = way
+        self.sessions: set[Session] = set()
+        self.port = 0
+        self._host = ""
+        self._router = router
+        self._limits = limits
+        self._on_event = on_event
+        self._spawn = spawn
+        self._shared = shared
+        self._count = 0
+        self._server: asyncio.Server | None = None
+        self._late: dict[object, asyncio.TimerHandle] = {}
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients connect to; port 0 is replaced by the port that was given."""
+        return f"tcp:{HostPort(self._host, self.port)}"
+
+    async def listen(self, bind: HostPort, in_use: Callable[[int], str]) -> None:
+        """Bind the port.
+
+        Raises:
+            UnavailableError: it cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(self._accepted, bind.host, bind.port, backlog=1024)
+        except (OSError, UnicodeError, OverflowError) as error:
+            reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                reason = in_use(bind.port)
+            raise UnavailableError(
+                f"cannot listen at tcp:{bind}: {reason}", hint="choose another port, or port 0"
+            ) from error
+        self._server = server
+        self._host = bind.host
+        self.port = server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Free the port and end what runs; may be called twice."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for session in tuple(self.sessions):
+            session.end("the inlet is closing")
+        for address, timer in tuple(self._late.items()):
+            timer.cancel()
+            self._router.remove(address)  # type: ignore[arg-type]  # keys are addresses
+        self._late.clear()
+
+    def _accepted(self) -> Session:
+        self._count += 1
+        session = InletSession(
+            self._count, self._router, self._limits, self._on_event, self._shared, self.sessions.discard, self
+        )
+        self.sessions.add(session)
+        return session
+
+    def connected(self, session: InletSession) -> None:
+        """A client is there: ask the outlet, now or when there is a way to it."""
+        if len(self.sessions) > self._limits.portal_connections:
+            self.turn_away(session, f"{self._limits.portal_connections} connections are open already")
+            return
+        route = self.way.current
+        if route is not None:
+            self._ask(session, route)
+        else:
+            self._spawn(self._ask_later(session), "inlet waits for its way")
+
+    async def _ask_later(self, session: InletSession) -> None:
+        try:
+            route = await self.way.wait(self._limits.portal_connect_s)
+        except OckamError as error:
+            self.turn_away(session, str(error))
+            return
+        if session.portal.state is not State.CLOSED:
+            self._ask(session, route)
+
+    def _ask(self, session: InletSession, route: Route) -> None:
+        try:
+            session.attach(self._router.flow_of(route[0]), EMPTY_ROUTE)
+            session.ask(route)
+        except (AlreadyExistsError, NotFoundError) as error:
+            self.turn_away(session, str(error))
+
+    def turn_away(self, session: InletSession, reason: str) -> None:
+        """Close a client whose outlet cannot be reached, and say why."""
+        logger.warning("inlet %s: client %s turned away: %s", self.endpoint, session.remote, reason)
+        self._on_event(Refused(session.peer_text, self.endpoint, reason))
+        flow = session.flow
+        session.end(reason)
+        if flow is None or flow.closed is not None:
+            return
+        # The outlet may still be connecting; its Pong must not leave a connection behind.
+        address = session.address
+        self._router.add(address, self._too_late)
+        self._router.open(address, (flow,))
+        self._late[address] = asyncio.get_running_loop().call_later(_LATE_S, self._forget, address)
+
+    def _forget(self, address: object) -> None:
+        self._late.pop(address, None)
+        self._router.remove(address)  # type: ignore[arg-type]  # keys are addresses
+
+    def _too_late(self, message: Message) -> Gate | None:
+        try:
+            kind, _, _ = decode(message.payload)
+        except OckamError:
+            return None
+        if kind is Kind.PONG:
+            answer = Message(message.return_route, Route((message.onward[0],)), DISCONNECT)
+            return self._router.deliver(answer)
+        return None
+
+    def announce(self, session: InletSession) -> None:
+        """A connection is there."""
+        self._on_event(
+            SessionOpened(session.number, session.peer_text, self.way.text, client=session.remote)
+        )  # fmt: skip
+
+
+class InletSession(Session):
+    """A client's connection."""
+
+    def __init__(
+        self,
+        number: int,
+        router: Router,
+        limits: Limits,
+        on_event: OnEvent,
+        shared: bytearray,
+        on_closed: Callable[[Session], None],
+        inlet: Inlet,
+    ) -> None:
+        super().__init__(number, router, limits, on_event, shared, on_closed)
+        self._inlet = inlet
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        super().connection_made(transport)
+        name = transport.get_extra_info("peername")
+        self.remote = str(HostPort(name[0], name[1])) if name else "gone"
+        self._inlet.connected(self)
+
+    def ask(self, route: Route) -> None:
+        """Ask the outlet at the end of ``route`` for a connection."""
+        limit = self._limits.portal_connect_s
+        self._patience = self._loop.call_later(limit, self._no_answer, limit)
+        self.send(PING, route)
+
+    def pong_received(self, message: Message) -> None:
+        """The outlet has connected."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._inlet.announce(self)
+        self.opened(message.return_route)
+
+    def peer_finished(self) -> None:
+        """The outlet ended the connection, or could not make it."""
+        if self.portal.state is State.WAITING:
+            self._inlet.turn_away(self, "the outlet could not reach its target")
+        else:
+            super().peer_finished()
+
+    def _no_answer(self, limit: float) -> None:
+        self._inlet.turn_away(
+            self, f"the outlet did not answer within {limit:.0f} s; it may not be there or not trust us"
+        )
+
+    def _release(self, reason: str) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        super()._release(reason)

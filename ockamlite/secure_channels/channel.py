@@ -1,0 +1,260 @@
+"""An open secure channel of a node: an encryptor and a decryptor, called directly by the router.
+
+What is sent to the encryptor's address goes, sealed, along the route to the peer; what the decryptor
+opens continues along its inner route, out of the channel's own flow. The channel ends with the link
+(or channel) under it, when the peer closes it, or when the peer falls silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from ockamlite import bare
+from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError, RemoteError
+from ockamlite.routing.message import Flow, Message
+from ockamlite.routing.route import EMPTY_ROUTE, Route
+from ockamlite.routing.codec import RouteMemory
+from ockamlite.secure_channels.message import (
+    NO_PADDING,
+    Close,
+    Refresh,
+    application_prefix,
+    decode_application_head,
+    decode_message,
+    encode_message,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ockamlite.identities.peer import PeerIdentity
+    from ockamlite.limits import Limits
+    from ockamlite.routing.address import Address
+    from ockamlite.routing.router import Router
+    from ockamlite.secure_channels.nonces import Opener, Sealer
+    from ockamlite.wire.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+PROBE_S: Final = 7.0
+"""Between looks at a silent channel: three of them, and it is noticed within 30 s."""
+_MISSES: Final = 3
+_ECHO: Final = Route.of("echo")
+_PROBE_BODY: Final = bare.encode_str("alive?")
+
+
+class SecureChannel:
+    """One end of an open channel. Made by connecting or by a listener, not directly."""
+
+    def __init__(
+        self,
+        router: Router,
+        limits: Limits,
+        *,
+        peer: PeerIdentity,
+        sealer: Sealer,
+        opener: Opener,
+        remote_route: Route,
+        decryptor: Address,
+        parent: Flow | None,
+        on_refresh: Callable[[SecureChannel, Refresh], None] | None = None,
+    ) -> None:
+        self._router = router
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._sealer = sealer
+        self._opener = opener
+        self._remote_route = remote_route
+        self._decryptor = decryptor
+        self._on_refresh = on_refresh
+        self._on_closed: list[Callable[[SecureChannel], None]] = []
+        self.identity = peer
+        """What the peer proved in the handshake."""
+        self.flow = Flow(f"channel with {peer.identifier}", parent=parent, peer=peer.identifier)
+        self.address = router.add_random(self._encrypt, flow=self.flow)
+        """The encryptor: what is sent here reaches the peer."""
+        self.flow.address = self.address
+        self._back = Route((self.address,))
+        self._probe_address: Address | None = None
+        self._last_message3: Message | None = None
+        self.closed: asyncio.Future[str] = self._loop.create_future()
+        """Done, with the reason, when the channel has ended."""
+        self.confirmed: asyncio.Future[None] = self._loop.create_future()
+        """Done once the peer has proved that it accepted us: something came that only it can seal."""
+        self._gaps = 0
+        self._memory = RouteMemory()
+        self._heard = False
+        self._answers_probes = False
+        self._silent_looks = 0
+        self._idle_looks = 0
+        self._look_timer = self._loop.call_later(PROBE_S, self._look)
+        self._under = router.flow_of(remote_route[0])
+        try:
+            if self._under is not None:
+                self._under.watch(self)
+        except AlreadyExistsError:
+            self._loop.call_soon(self._end, "the link under it is gone")
+
+    def __repr__(self) -> str:
+        """The peer, for logs; no key."""
+        return f"<SecureChannel with {self.peer}>"
+
+    @property
+    def peer(self) -> object:
+        """The identifier of the peer."""
+        return self.identity.identifier
+
+    @property
+    def route(self) -> Route:
+        """The route to the node at the other end: this channel."""
+        return self._back
+
+    def on_closed(self, callback: Callable[[SecureChannel], None]) -> None:
+        """Call ``callback`` once when the channel has ended."""
+        self._on_closed.append(callback)
+
+    def close(self, reason: str = "closed here") -> None:
+        """Tell the peer and end the channel; may be called twice."""
+        if self.closed.done():
+            return
+        try:
+            self._transmit(encode_message(Close()))
+        except OckamError as error:
+            logger.debug("%r: close not sent: %s", self, error)
+        self._end(reason)
+
+    def send_refresh(self, history: bytes, credentials: tuple[bytes, ...]) -> None:
+        """Present our history and credentials anew."""
+        self._transmit(encode_message(Refresh(history, credentials)))
+
+    def prove(self, message3: Message) -> None:
+        """For the initiator: ask for a sign of life, and repeat message 3 while none comes."""
+        self._last_message3 = message3
+        self._probe()
+        self._loop.call_later(1.5, self._prove_again, 3)
+
+    def _prove_again(self, times: int) -> None:
+        if self.confirmed.done() or self.closed.done():
+            self._last_message3 = None
+            return
+        if not times or self._last_message3 is None:
+            logger.info("%r: no answer yet; the peer may not trust us or may not offer 'echo'", self)
+            return
+        try:
+            # If the first copy arrived, this one is an undecryptable message, which changes nothing.
+            self._router.deliver(self._last_message3)
+        except NotFoundError:
+            return
+        self._probe()
+        self._loop.call_later(2.0, self._prove_again, times - 1)
+
+    # -- the router's side ----------------------------------------------------------------------
+
+    def _encrypt(self, message: Message) -> Gate | None:
+        onward, back, payload, _ = message
+        head = application_prefix(onward.rest, back, len(payload))
+        sealed = self._sealer.seal(b"".join((head, payload, NO_PADDING)))
+        return self._router.deliver(Message(self._remote_route, EMPTY_ROUTE, sealed))
+
+    def decrypt(self, message: Message) -> Gate | None:
+        """Open what came to the decryptor's address and send it on its inner way."""
+        try:
+            plaintext = self._opener.open(message.payload, self._loop.time())
+        except RemoteError as error:
+            # Forged, repeated or damaged: one answer for all of them, and nothing changes.
+            logger.debug("%r: message not accepted: %s", self, error)
+            return None
+        self._heard = True
+        if self._opener.gaps != self._gaps:
+            self._gaps = self._opener.gaps
+            self.flow.lost_messages()
+        try:
+            head = decode_application_head(plaintext, self._memory)
+            if head is None:
+                self._control(plaintext)
+                return None
+            onward, back, start, end = head
+            if not self.confirmed.done():
+                self.confirmed.set_result(None)
+            payload = memoryview(plaintext)[start:end]
+            return self._router.deliver(Message(onward, Route((self.address, *back)), payload, self.flow))
+        except RemoteError as error:
+            logger.info("%r: malformed message ignored: %s", self, error)
+            return None
+
+    def _control(self, plaintext: bytes) -> None:
+        match decode_message(plaintext):
+            case Close():
+                self._end("closed by the peer")
+            case Refresh() as refresh:
+                if self._on_refresh is not None:
+                    self._on_refresh(self, refresh)
+            case _:
+                raise AssertionError("application messages are handled before")
+
+    def _transmit(self, plaintext: bytes) -> None:
+        sealed = self._sealer.seal(plaintext)
+        self._router.deliver(Message(self._remote_route, EMPTY_ROUTE, sealed))
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def _probe(self) -> None:
+        if self._probe_address is None:
+            self._probe_address = self._router.add_random(self._probe_answered)
+            self._router.open(self._probe_address, (self.flow,))
+        try:
+            self._router.deliver(
+                Message(self._back / _ECHO, Route((self._probe_address,)), _PROBE_BODY)
+            )  # fmt: skip
+        except NotFoundError:
+            self._end("the link under it is gone")
+
+    def _probe_answered(self, message: Message) -> None:
+        self._answers_probes = True
+        self._silent_looks = 0
+
+    def _look(self) -> None:
+        """Look whether the peer is still there; ask it if it was silent."""
+        if self.closed.done():
+            return
+        if self._heard:
+            self._heard = False
+            self._silent_looks = self._idle_looks = 0
+        else:
+            self._idle_looks += 1
+            self._silent_looks += self._answers_probes
+            if self._silent_looks >= _MISSES:
+                self._end("the peer fell silent")
+                return
+            if self._idle_looks * PROBE_S > self._limits.channel_idle_s:
+                self.close("idle for too long")
+                return
+            self._probe()
+        self._look_timer = self._loop.call_later(PROBE_S, self._look)
+
+    def flow_lost_messages(self) -> None:
+        """The flow under the channel has a gap; our own nonces will tell whether it concerns us."""
+
+    def flow_closed(self, reason: str) -> None:
+        """The link or channel under this one is gone."""
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        if self.closed.done():
+            return
+        self.closed.set_result(reason)
+        self.confirmed.cancel()
+        self._look_timer.cancel()
+        self._last_message3 = None
+        if self._under is not None:
+            self._under.watchers.discard(self)
+        for address in (self.address, self._decryptor, self._probe_address):
+            if address is not None:
+                self._router.remove(address)
+        self.flow.close(reason)
+        logger.info("%r ended: %s", self, reason)
+        for callback in self._on_closed:
+            callback(self)
+        self._on_closed.clear()

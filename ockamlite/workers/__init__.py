@@ -1,0 +1,1 @@
+"""Workers: code with an address, a mailbox and one message at a time."""
