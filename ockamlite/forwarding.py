@@ -43,7 +43,7 @@ class Forwarder:
         router: Router,
         limits: Limits,
         connect: Callable[[Endpoint], Awaitable[Link]],
-        spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
+        spawn: Callable[[Coroutine[object, object, None], str], None],
     ) -> None:
         self._router = router
         self._limits = limits
@@ -109,9 +109,9 @@ class Forwarder:
 
     def _send(self, link: Link, message: Message) -> Gate | None:
         flow: Flow | None = message.flow
-        if flow is not None and flow.address is not None and flow.closed is None:
-            if flow.address not in link.flow.consumers:
-                self._router.open(flow.address, (link.flow,))
-                self._router.open(link.address, (flow,))
+        back = flow.address if flow is not None and flow.closed is None else None
+        if back is not None and back not in link.flow.consumers:
+            self._router.open(back, (link.flow,))
+            self._router.open(link.address, (flow,))
         onward = Route((link.address, *message.onward[1:]))
         return self._router.deliver(Message(onward, message.return_route, message.payload))

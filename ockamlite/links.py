@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ockamlite.cbor import bytes_head
 from ockamlite.errors import DecodeError, NotFoundError, OckamError
 from ockamlite.events import LinkDown, LinkUp
-from ockamlite.routing.codec import MessageDecoder, encode_message_head
+from ockamlite.routing.codec import RouteMemory, decode_message, encode_message_head
 from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import Route
 
@@ -48,7 +48,7 @@ class Link:
         """Where to send what shall go over the link."""
         self.flow.address = self.address
         self._back = Route((self.address,))
-        self._decode = MessageDecoder().decode
+        self._memory = RouteMemory()
 
     @property
     def endpoint(self) -> str:
@@ -81,7 +81,7 @@ class Link:
 
     def frame_received(self, frame: memoryview) -> Gate | None:
         """Route what came (see :class:`ockamlite.wire.link.LinkReceiver`)."""
-        onward, back, payload = self._decode(frame)
+        onward, back, payload = decode_message(frame, self._memory)
         if not onward:
             return None  # a heartbeat
         if len(back) >= self._limits.route_hops:

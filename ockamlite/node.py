@@ -8,7 +8,7 @@ import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Self
 
-from ockamlite.errors import ClosedError, OckamError, UnavailableError, UsageError
+from ockamlite.errors import ClosedError, UnavailableError, UsageError
 from ockamlite.forwarding import Forwarder
 from ockamlite.identities.local import LocalIdentity
 from ockamlite.identities.store import MemoryStore
@@ -135,8 +135,16 @@ class Node:
         self._contexts.clear()
         self.router.remove(self._echo)
 
-    def spawn(self, coroutine: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, coroutine: Coroutine[object, object, None], name: str) -> None:
         """Run a task that ends with the node at the latest; what it raises is logged.
+
+        Raises:
+            ClosedError: the node is closed.
+        """
+        self._start(coroutine, name)
+
+    def _start(self, coroutine: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """The same, for those who may cancel the task.
 
         Raises:
             ClosedError: the node is closed.
@@ -319,7 +327,7 @@ class Node:
         """
         made = as_worker(worker)
         context, address = self._new_context(name, allowed)
-        task = self.spawn(run(made, context), f"worker {address.name}")
+        task = self._start(run(made, context), f"worker {address.name}")
         self._contexts[address] = (context, task)
         return address
 
@@ -328,7 +336,7 @@ class Node:
     ) -> asyncio.Task[None]:
         """Run an async function with a context of its own until it returns or the node stops."""
         context, address = self._new_context(name)
-        task = self.spawn(process(context), f"processor {address.name}")
+        task = self._start(process(context), f"processor {address.name}")
         self._contexts[address] = (context, task)
         task.add_done_callback(lambda _: self._forget_context(address))
         return task

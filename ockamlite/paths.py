@@ -87,8 +87,8 @@ async def open_hops(
                     opened.parts.append(channel)
                     opened.channel = channel
                     opened.route = channel.route
-                case NameHop(address):
-                    opened.route = opened.route / address
+                case NameHop():
+                    opened.route = opened.route / hop.address
     except BaseException:
         opened.close()
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from pathlib import Path
 
@@ -54,9 +53,9 @@ def holder_of_port(port: int) -> str:
 def _holds(process: Path, inodes: set[str]) -> bool:
     try:
         return any(
-            os.readlink(entry)[8:-1] in inodes
+            target.startswith("socket:[") and target[8:-1] in inodes
             for entry in (process / "fd").iterdir()
-            if os.readlink(entry).startswith("socket:[")
+            if (target := str(entry.readlink()))
         )
     except OSError:
         return False

@@ -68,7 +68,7 @@ class Inlet:
         router: Router,
         limits: Limits,
         on_event: OnEvent,
-        spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
+        spawn: Callable[[Coroutine[object, object, None], str], None],
         shared: bytearray,
         way: Way,
     ) -> None:

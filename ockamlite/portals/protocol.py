@@ -38,7 +38,7 @@ def encode_payload_head(size: int) -> bytes:
     return b"\x03" + encode_uint(size)
 
 
-def decode(message: bytes | memoryview) -> tuple[Kind, memoryview, int | None]:
+def decode(message: bytes | bytearray | memoryview) -> tuple[Kind, memoryview, int | None]:
     """Which message it is, its data (a view; empty but for a Payload) and its packet counter.
 
     Raises:
@@ -102,7 +102,7 @@ class Portal:
         """True if neither end has anything left to send."""
         return self.state is State.CLOSED or (self.local_done and self.remote_done)
 
-    def receive(self, message: bytes | memoryview) -> tuple[Kind, memoryview]:
+    def receive(self, message: bytes | bytearray | memoryview) -> tuple[Kind, memoryview]:
         """Check a message from the peer.
 
         Returns:

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from ockamlite.errors import AlreadyExistsError, NotFoundError, RemoteError
+from ockamlite.errors import NotFoundError, RemoteError
 from ockamlite.events import SessionClosed
 from ockamlite.portals.protocol import DISCONNECT, Kind, MissingDataError, Portal, State, encode_payload_head
 from ockamlite.routing.message import Flow, Message, Payload

@@ -34,7 +34,7 @@ def check_name(name: str, *, most_bytes: int = LIMITS.relay_name_bytes) -> None:
         raise ProtocolError(f"{name!r} cannot be a relay's name: letters, digits and . _ ~ @ + - only")
 
 
-def decode_registration(payload: bytes | memoryview) -> str | None:
+def decode_registration(payload: bytes | bytearray | memoryview) -> str | None:
     """The name asked for, or None for any.
 
     Raises:
@@ -48,7 +48,7 @@ def decode_registration(payload: bytes | memoryview) -> str | None:
     return name
 
 
-def is_answer(payload: bytes | memoryview, name: str | None) -> bool:
+def is_answer(payload: bytes | bytearray | memoryview, name: str | None) -> bool:
     """True if this answers a registration of ``name``: the final name, behind any prefix."""
     try:
         text = bare.decode_str(bytes(payload), trailing=True)

@@ -11,7 +11,6 @@ from ockamlite import bare
 from ockamlite.errors import AnswerTimeoutError, NotFoundError, OckamError
 from ockamlite.events import RelayLost, RelayRegistered
 from ockamlite.relays.protocol import RANDOM, RANDOM_SERVICE, STATIC_SERVICE, check_name, is_answer
-from ockamlite.routing.address import Address
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
 from ockamlite.workers.context import ask
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ockamlite.events import OnEvent
     from ockamlite.limits import Limits
     from ockamlite.paths import Path
+    from ockamlite.routing.address import Address
     from ockamlite.routing.router import Router
     from ockamlite.wire.gate import Gate
 
@@ -146,7 +146,7 @@ class RemoteRelay:
         if onward:
             return self._router.deliver(message._replace(onward=onward)) if onward[0] != self._main else None
         answer = self._answer
-        if answer is not None and not answer.done() and is_answer(message.payload, self.name):
-            if message.return_route:
-                answer.set_result(message.return_route[-1])
+        expected = answer is not None and not answer.done() and is_answer(message.payload, self.name)
+        if expected and answer is not None and message.return_route:
+            answer.set_result(message.return_route[-1])
         return None

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ockamlite.errors import AlreadyExistsError, NotFoundError
 from ockamlite.routing.address import Address, random_address
-from ockamlite.routing.message import Flow, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ockamlite.routing.message import Flow, Message
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
@@ -132,12 +132,15 @@ class Router:
         if entry is None:
             if address.transport and self.forward is not None:
                 return self.forward(message)
-            return self._undelivered(message, "no worker there")
+            self._undelivered(message, "no worker there")
+            return None
         if flow is not None:
             if address not in flow.consumers and not flow.reaches(address):
-                return self._undelivered(message, "not opened to this flow")
+                self._undelivered(message, "not opened to this flow")
+                return None
             if entry.allowed is not None and not entry.allowed(message):
-                return self._undelivered(message, "refused by its access control")
+                self._undelivered(message, "refused by its access control")
+                return None
         return entry.handler(message)
 
     def _undelivered(self, message: Message, reason: str) -> None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from ockamlite import bare
 from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError, RemoteError
+from ockamlite.routing.codec import RouteMemory
 from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import EMPTY_ROUTE, Route
-from ockamlite.routing.codec import RouteMemory
 from ockamlite.secure_channels.message import (
     NO_PADDING,
     Close,
@@ -83,7 +83,6 @@ class SecureChannel:
         """Done, with the reason, when the channel has ended."""
         self.confirmed: asyncio.Future[None] = self._loop.create_future()
         """Done once the peer has proved that it accepted us: something came that only it can seal."""
-        self._gaps = 0
         self._memory = RouteMemory()
         self._heard = False
         self._answers_probes = False
@@ -161,14 +160,13 @@ class SecureChannel:
     def decrypt(self, message: Message) -> Gate | None:
         """Open what came to the decryptor's address and send it on its inner way."""
         try:
-            plaintext = self._opener.open(message.payload, self._loop.time())
+            plaintext, gap, _ = self._opener.open(message.payload, self._loop.time())
         except RemoteError as error:
             # Forged, repeated or damaged: one answer for all of them, and nothing changes.
             logger.debug("%r: message not accepted: %s", self, error)
             return None
         self._heard = True
-        if self._opener.gaps != self._gaps:
-            self._gaps = self._opener.gaps
+        if gap:
             self.flow.lost_messages()
         try:
             head = decode_application_head(plaintext, self._memory)

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from ockamlite.errors import (
     AnswerTimeoutError,
-    ClosedError,
-    LinkError,
-    NotFoundError,
     OckamError,
     RemoteError,
     StateError,
@@ -58,8 +55,8 @@ class SecureChannels:
     def __init__(
         self, router: Router, limits: Limits, identity: LocalIdentity, store: Store, on_event: OnEvent
     ) -> None:
+        self.limits = limits
         self._router = router
-        self._limits = limits
         self._identity = identity
         self._store = store
         self._on_event = on_event
@@ -76,7 +73,7 @@ class SecureChannels:
 
     def listen(self, name: str, trust: Trust) -> SecureChannelListener:
         """Accept channels at ``name``."""
-        listener = SecureChannelListener(self, self._router, self._limits, Address.local(name), trust)
+        listener = SecureChannelListener(self, self._router, self.limits, Address.local(name), trust)
         self._listeners.append(listener)
         return listener
 
@@ -190,7 +187,7 @@ class _Attempt:
         self._trust = trust
         self._done = done
         self._core = channels.initiator()
-        self._kept = False
+        self._limits = channels.limits
         self._timer: asyncio.TimerHandle | None = None
         self.failure: RemoteError | None = None
         self._channel: SecureChannel | None = None
@@ -230,7 +227,7 @@ class _Attempt:
             return None
         channel = SecureChannel(
             self._router,
-            self._channels._limits,  # noqa: SLF001  (one noun, two modules would say less)
+            self._limits,
             peer=peer,
             sealer=ciphers.sealer,
             opener=ciphers.opener,
@@ -343,6 +340,9 @@ class SecureChannelListener:
         if self._pending:
             self._sweeper = self._loop.call_later(self._limits.handshake_timeout_s / 2, self._sweep)
 
+    def _closed(self, channel: SecureChannel) -> None:
+        self.channels.pop(channel, None)
+
     def _drop(self, pending: _Pending) -> None:
         self._pending.pop(pending.address, None)
         self._router.remove(pending.address)
@@ -372,7 +372,7 @@ class SecureChannelListener:
         )
         pending.channel = channel
         self.channels[channel] = None
-        channel.on_closed(lambda ended: self.channels.pop(ended, None) and None)
+        channel.on_closed(self._closed)
         self._owner.adopt(channel)
         logger.info("secure channel with %s", channel.peer)
         return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 _AT_ONCE = 2
@@ -51,7 +51,12 @@ class Gate:
         if not self.is_shut:
             return
         passed = self._loop.create_future()
-        self.when_open(lambda: passed.done() or passed.set_result(None))
+
+        def passes() -> None:
+            if not passed.done():
+                passed.set_result(None)
+
+        self.when_open(passes)
         await passed
 
     def _release(self) -> None:

@@ -46,7 +46,7 @@ class Received:
         """
         return bare.decode_str(self.payload)
 
-    def body(self, kind: type[T] | Any) -> T:  # noqa: ANN401  (a BARE kind is any annotation)
+    def body(self, kind: type[T] | Any) -> T:
         """The payload decoded as BARE, e.g. into a dataclass.
 
         Raises:
