@@ -42,6 +42,7 @@ KNOWN_OPTIONS: Final[Mapping[str, Collection[str]]] = {
 _HOST_PORT_KINDS: Final = frozenset({"tcp", "udp"})
 _KIND: Final = re.compile(r"[a-z][a-z0-9_-]*")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_INTERFACE: Final = re.compile(r"[!-$&-.0-Z^-~]{1,15}")  # what Linux allows, but for brackets
 _DIGITS: Final = re.compile(r"[0-9A-Fa-f]{2}")
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -171,7 +172,7 @@ def _ip6(text: str) -> str:
         address = ipaddress.IPv6Address(text)
     except ValueError as error:
         raise UsageError(f"{text!r} is no IPv6 address") from error
-    if address.scope_id is not None and not _LABEL.fullmatch(address.scope_id):
+    if address.scope_id is not None and not _INTERFACE.fullmatch(address.scope_id):
         raise UsageError(f"{text!r} names no network interface")
     return ip6_text(address)
 

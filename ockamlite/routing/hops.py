@@ -127,11 +127,13 @@ def parse_hops(
     for number, piece in enumerate(text.split(separator), 1):
         if number > LIMITS.route_hops:
             raise TextError(f"a route has at most {LIMITS.route_hops} hops", column, hop=number)
-        # Ockam puts blanks around its arrows; between commas a blank is part of a hop, and refused.
-        bare = piece.strip() if separator == "=>" else piece
-        start = column + (len(piece) - len(piece.lstrip()) if separator == "=>" else 0)
+        start = column
+        written = piece
+        if separator == "=>":  # Ockam puts blanks around its arrows; next to a comma they are refused
+            written = piece.strip()
+            start += piece.find(written)
         try:
-            hops.append(_hop(bare, start, kinds, options))
+            hops.append(_hop(written, start, kinds, options))
         except TextError as error:
             raise TextError(error.reason, error.column, hop=number, hint=error.hint) from error
         except UsageError as error:
