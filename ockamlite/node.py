@@ -117,6 +117,12 @@ class Node:
             await portal.close()
         for relay in self._relays:
             relay.close()
+        # Owners of paths end before what they own, or they would see it end and complain.
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_S)
         self._channels.close()
         links = list(self._links)
         for listener in self._listeners:
@@ -125,11 +131,6 @@ class Node:
             link.close()
         if links:
             await asyncio.wait([link.closed for link in links], timeout=_CLOSE_S)
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_CLOSE_S)
         for context, _ in self._contexts.values():
             context.mailbox.close()
         self._contexts.clear()
@@ -141,7 +142,7 @@ class Node:
         Raises:
             ClosedError: the node is closed.
         """
-        self._start(coroutine, name)
+        _ = self._start(coroutine, name)
 
     def _start(self, coroutine: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         """The same, for those who may cancel the task.
@@ -207,7 +208,6 @@ class Node:
         """
         where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         listener = Listener(self.limits)
-        self.router.open(self._echo, (listener.flow,))
 
         def accept(made: object) -> None:
             if listener.is_full or not self._running:
@@ -219,6 +219,7 @@ class Node:
             self._adopt(link)
 
         listener.bound(await self._transport(where.kind).listen(where, accept))
+        self.router.open(self._echo, (listener.flow,))
         self._listeners.append(listener)
         return listener
 
@@ -397,7 +398,7 @@ class Node:
             self.router,
             self.limits,
             self._emit,
-            self.spawn,
+            self._start,
             self._shared,
             Address.local(name),
             where,
