@@ -1,0 +1,64 @@
+# Everything here needs make and Python 3.11 or later, no root, and works from any directory (make -C).
+#
+#   make demo      the whole system on this machine, ends by itself
+#   make test      every test
+#   make check     formatting, lint, types
+#   make bench     measure, and write docs/performance.md
+#   make interop   against a real Ockam peer: $OCKAM_PEER, or one built here with cargo
+#   make clean     remove what these made
+#
+# PYTHON names another interpreter, VENV another place for what is installed,
+# PYTEST_ARGS more arguments: make test PYTEST_ARGS='-k portal'.
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c '$(NEW_ENOUGH)' 2>/dev/null && { echo "$$p"; exit; }; done; echo python3)
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+BUILT_PEER := tests/interop/rust-peer/target/release/ockam-peer
+
+.PHONY: demo test check bench interop install clean
+.DEFAULT_GOAL := test
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(VENV)/bin/ockamlite demo
+
+test: $(STAMP)
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP)
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(STAMP)
+	$(PY) -m benchmarks --markdown docs/performance.md
+
+ifdef OCKAM_PEER
+interop: $(STAMP)
+	$(PY) -m pytest tests/interop $(PYTEST_ARGS)
+else
+interop: export OCKAM_PEER = $(abspath $(BUILT_PEER))
+interop: $(STAMP)
+	cd tests/interop/rust-peer && cargo build --release --locked
+	$(PY) -m pytest tests/interop $(PYTEST_ARGS)
+endif
+
+# Installed again when pyproject.toml changed, and only then: the packages are used where they stand.
+$(STAMP): pyproject.toml
+	@"$(PYTHON)" -c '$(NEW_ENOUGH)' || { \
+		echo "$(PYTHON) is not Python 3.11 or later; try: make PYTHON=python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments; try: apt install" \
+			"$$("$(PYTHON)" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; exit 1; }
+	"$(PYTHON)" -m venv "$(VENV)"
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch "$@"
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/rust-peer/target
