@@ -153,8 +153,6 @@ def decode_message(plaintext: bytes) -> ChannelMessage:
     slots, at = array_at(plaintext, at)
     history, at = _array_bytes(plaintext, at)
     count, at = array_at(plaintext, at)
-    if count > LIMITS.credentials:
-        raise DecodeError(f"{count} credentials, allowed are {LIMITS.credentials}")
     credentials: list[bytes] = []
     while count:
         if count < 0 and plaintext[at : at + 1] == b"\xff":
@@ -187,7 +185,6 @@ def _any_application_head(plaintext: bytes) -> tuple[Route, Route, int, int] | N
 def _envelope_at(plaintext: bytes) -> tuple[int, int, int, int]:
     """Slots of the outer array, variant, slots of its fields, and where they begin."""
     outer, at = array_at(plaintext, 0)
-    _left(outer, 2)
     pair, at = array_at(plaintext, at)
     if pair != 2:
         raise DecodeError("a message is a variant and its fields")

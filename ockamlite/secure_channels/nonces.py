@@ -105,8 +105,8 @@ class RekeyBudget:
         self._since = 0.0
 
     def take(self, keys: int, now: float) -> bool:
-        """True if ``keys`` may be derived now; ``now`` in seconds, any clock that does not go back."""
-        self._left = min(self._full, self._left + max(0.0, now - self._since) * self._full)
+        """True if ``keys`` may be derived now; ``now`` in seconds, of a clock that never goes back."""
+        self._left = min(self._full, self._left + (now - self._since) * self._full)
         self._since = now
         if keys > self._left:
             return False
@@ -250,7 +250,7 @@ class Opener:
         """Make a later interval the current one; keep the keys of those of which messages are missing."""
         intervals = number - self._interval
         # What is missing of intervals before this one is too late, whichever nonce comes first.
-        oldest = number - (LIMITS.backlog_messages >> _INTERVAL_BITS) - 1
+        oldest = ((number << _INTERVAL_BITS) - LIMITS.backlog_messages) >> _INTERVAL_BITS
         if self._past:
             self._past = {past: entry for past, entry in self._past.items() if past >= oldest}
         missing = self._missing | _bits(self._next, self._turn)

@@ -154,6 +154,7 @@ def test_a_route_in_any_encoding_that_rust_accepts_is_read(wire: str, hops: int)
     [
         "8100",  # no address
         "8180",
+        "8181 00 4161",
         "818100",
         "819fff",
         "819f00ff",
@@ -201,6 +202,12 @@ def test_an_address_is_as_long_as_the_limit_says_and_no_longer(size: int, *, fit
             decode_route_at(wire, 0)
 
 
+@pytest.mark.parametrize("wire", ["80", "818040", "82808040", "9f8080ff40", "9f808040", "9f808040f6"])
+def test_a_message_has_three_slots_at_least(wire: str) -> None:
+    with pytest.raises(DecodeError):
+        decode_message(bytes.fromhex(wire))
+
+
 def test_slots_unknown_to_us_are_skipped_up_to_a_limit() -> None:
     head = b"\x85\x80\x80\x40\xf6"
     assert decode_message(head + b"\x59\x30\x00" + bytes(0x3000)) == (Route(), Route(), b"")
@@ -235,6 +242,10 @@ def test_a_peer_that_never_repeats_a_route_fills_no_memory() -> None:
         assert len(memory._heads) <= RouteMemory.MOST_HEADS
         assert len(memory._lengths) <= RouteMemory.MOST_LENGTHS
         assert memory.find(wire) == (onward, Route(), len(wire) - 2)
+    for number in range(200):
+        wire = message(Route.of(f"{number:04}"), Route(), b"")
+        decode_message(wire, memory)
+        assert memory.find(wire) == (Route.of(f"{number:04}"), Route(), len(wire) - 1)
     long = encode_message_head(Route.of("x" * 600), Route())
     memory.keep(long, Route.of("x" * 600), Route())
     assert memory.find(long) is None

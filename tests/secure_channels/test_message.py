@@ -145,13 +145,14 @@ def test_refresh_and_close_too(wire: str, message: Refresh | Close) -> None:
         "",
         "80",
         "81 8202 80",  # no padding
+        "81 8202 80 40",
         "82 8202 80",
         "82 8202 80 60",
         "82 8202 80 f6",
         "82 8202 40",  # no fields
         "82 02 40",  # no variant
         "82 9f0280ff 40",  # a variant is a definite pair
-        "82 830280f6 40",
+        "82 83028040 40",
         "82 8203 80 40",  # unknown
         "82 8220 80 40",
         "82 82f4 81 83 80 80 4161 40",  # false is no variant
