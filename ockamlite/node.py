@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Self
@@ -135,6 +136,18 @@ class Node:
             context.mailbox.close()
         self._contexts.clear()
         self.router.remove(self._echo)
+
+    async def until_interrupted(self) -> None:
+        """Wait for SIGINT or SIGTERM; for programs that only serve. Call it in the main thread."""
+        loop = asyncio.get_running_loop()
+        interrupted = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, interrupted.set)
+        try:
+            await interrupted.wait()
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
     def spawn(self, coroutine: Coroutine[object, object, None], name: str) -> None:
         """Run a task that ends with the node at the latest; what it raises is logged.
