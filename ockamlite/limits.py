@@ -42,6 +42,9 @@ class Limits:
     stored_identities: int = 10_000
     """Most peers remembered; the one not met for longest is forgotten first."""
 
+    verified_histories: int = 256
+    """Histories whose verification is remembered; forgetting one costs its signature checks again."""
+
     # Secure channels
     handshake_bytes: int = 65_535
     """Longest handshake message, as in Noise."""
@@ -82,8 +85,9 @@ class Limits:
     """Payload of one portal message; what every Ockam release accepts."""
     portal_buffer_bytes: int = 256 * 1024
     """Bytes waiting for one application before the link under it is held."""
-    portal_stall_s: float = 20.0
-    """How long an application may hold the link under it before its connection is ended."""
+    portal_stall_s: float = 15.0
+    """How long an application may hold the link under it before its connection is ended; well below
+    the half minute after which the held link's peers would be taken for dead."""
     portal_connect_s: float = 9.0
     """How long a client waits for the outlet, an outlet for its target."""
     portal_close_grace_s: float = 2.0

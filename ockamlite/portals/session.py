@@ -258,6 +258,9 @@ class Session(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The application's socket is there; it is read once both ends are."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        if self.portal.state is State.CLOSED:
+            transport.abort()  # ended while its target was being dialled
+            return
         self._transport = transport
         transport.pause_reading()
         high = self._limits.portal_buffer_bytes
