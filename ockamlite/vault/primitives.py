@@ -34,6 +34,7 @@ __all__ = [
     "hkdf2",
     "p256_from_scalar",
     "p256_public",
+    "p256_random_scalar",
     "p256_sign",
     "p256_verify",
     "sha256",
@@ -140,6 +141,13 @@ def p256_from_scalar(scalar: bytes) -> object:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     return ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1())
+
+
+def p256_random_scalar() -> bytes:
+    """A new private key as its 32-byte big-endian scalar."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value.to_bytes(32, "big")
 
 
 def p256_public(key: object) -> bytes:
