@@ -6,7 +6,7 @@ from ockamlite import Node, TrustIdentifiers
 
 
 async def main() -> None:
-    async with Node() as alice, Node() as first, Node() as second, Node() as bob:
+    async with Node() as bob, Node() as second, Node() as first, Node() as alice:
         at_bob = await bob.listen("tcp:127.0.0.1:0")
         at_second = await second.listen("tcp:127.0.0.1:0")
         at_first = await first.listen("tcp:127.0.0.1:0")
