@@ -7,6 +7,7 @@ write-ahead log: it needs no shared memory and leaves nothing of a deleted secre
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import sqlite3
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from ockamlite.errors import ClosedError, DamagedStateError, PermissionsError, StateError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     Cell: TypeAlias = "int | str | bytes | None"
@@ -54,15 +55,9 @@ class Database:
         self._lock = threading.RLock()
         self._nested = False
         self._connection: sqlite3.Connection | None = None
-        _prepare(home, self.path)
+        _prepare(home, self.path, lambda path: self._create(path, schema, version))
         with self._translated():
-            self._connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=rw",
-                uri=True,
-                timeout=BUSY_S,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            self._connection = _connect(self.path)
         try:
             # Deleted secrets are overwritten; nothing of them is written to temporary files.
             for pragma in (
@@ -72,25 +67,32 @@ class Database:
                 "cell_size_check=ON",
             ):
                 self.query(f"PRAGMA {pragma}")
-            self._check_schema(schema, version)
+            self._check_version(version)
         except BaseException:
             self.close()
             raise
 
-    def _check_schema(self, schema: Sequence[str], version: int) -> None:
-        if self._number("user_version") == 0:
-            with self.transaction():
-                # Another process may have been quicker.
-                if self._number("user_version") == 0:
-                    if self.query("SELECT 1 FROM sqlite_master LIMIT 1"):
-                        raise self._damaged("is a database of another program")
-                    for statement in schema:
-                        self.query(statement)
-                    self.query(f"PRAGMA application_id={_APPLICATION_ID}")
-                    self.query(f"PRAGMA user_version={version}")
+    def _create(self, path: Path, schema: Sequence[str], version: int) -> None:
+        """Fill a new file; it gets its name only when it is whole."""
+        with self._translated():
+            connection = _connect(path)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in schema:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={version}")
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+
+    def _check_version(self, version: int) -> None:
+        found = self._number("user_version")
+        if found == 0 and not self.query("SELECT 1 FROM sqlite_master LIMIT 1"):
+            # SQLite would take it for a new database, and we would start with another identity.
+            raise self._damaged("is empty")
         if self._number("application_id") != _APPLICATION_ID:
             raise self._damaged("is a database of another program")
-        found = self._number("user_version")
         if found > version:
             raise DamagedStateError(
                 f"{self.path} was written by a newer ockamlite (format {found}, this one knows {version})",
@@ -174,12 +176,23 @@ class Database:
         )
 
 
-def _prepare(home: Path, path: Path) -> None:
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _prepare(home: Path, path: Path, fill: Callable[[Path], None]) -> None:
     """Make the folder and file if they are missing, and check who can read them."""
     try:
         _make_folder(home)
         _check_mode(home, FOLDER_MODE)
-        _make_file(path)
+        if not path.exists():
+            _make_file(path, fill)
         _check_mode(path, FILE_MODE)
     except PermissionError as error:
         raise PermissionsError(
@@ -203,21 +216,30 @@ def _make_folder(home: Path) -> None:
         raise StorageError(f"{home} is not a folder", hint="set OCKAMLITE_HOME to a folder")
 
 
-def _make_file(path: Path) -> None:
+def _make_file(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make a whole database under another name, then rename it, unless another process was quicker."""
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
-    except FileExistsError:
-        return
-    try:
-        if stat.S_IMODE(os.fstat(descriptor).st_mode) != FILE_MODE:
-            os.fchmod(descriptor, FILE_MODE)
+        # Let go when the folder is closed.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        made = path.with_suffix(".new")
+        made.unlink(missing_ok=True)
+        descriptor = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        try:
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) != FILE_MODE:
+                os.fchmod(descriptor, FILE_MODE)
+        finally:
+            os.close(descriptor)
+        fill(made)
+        made.rename(path)
+        os.fsync(folder)
     finally:
-        os.close(descriptor)
+        os.close(folder)
 
 
 def _check_mode(path: Path, wanted: int) -> None:
-    if os.name != "posix":
-        return
     mode = stat.S_IMODE(path.stat().st_mode)
     hint = f"chmod {wanted:o} {shlex.quote(str(path))}"
     if mode & 0o077:
