@@ -43,6 +43,8 @@ class Link:
         self._on_closed: Callable[[Link], None] | None = None
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done, with the reason, when the link has ended."""
+        self.error: OckamError | None = None
+        """What ended it; None while it lives, and if our side closed it."""
         self.flow = Flow(f"link {link.endpoint} ({link.remote})", parent=parent)
         self.address: Address = router.add_random(self._send, flow=self.flow)
         """Where to send what shall go over the link."""
@@ -97,6 +99,7 @@ class Link:
     def link_closed(self, error: OckamError | None) -> None:
         """Take the link out of the node."""
         reason = str(error) if error is not None else "closed here"
+        self.error = error
         self._router.remove(self.address)
         self.flow.close(reason)
         self._on_event(LinkDown(self.endpoint, self.remote, reason))
