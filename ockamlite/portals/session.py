@@ -265,7 +265,6 @@ class Session(asyncio.BufferedProtocol):
         transport.pause_reading()
         high = self._limits.portal_buffer_bytes
         transport.set_write_buffer_limits(high, high // 4)
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """One chunk; all sessions share the memory, each empties it before the next reads."""
