@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ockamlite.cbor import bytes_head
-from ockamlite.errors import DecodeError, NotFoundError, OckamError
+from ockamlite.errors import LinkBrokenError, LocalError, OckamError, RemoteError
 from ockamlite.events import LinkDown, LinkUp
 from ockamlite.routing.codec import RouteMemory, decode_message, encode_message_head
 from ockamlite.routing.message import Flow, Message
@@ -51,6 +51,7 @@ class Link:
         self.flow.address = self.address
         self._back = Route((self.address,))
         self._memory = RouteMemory()
+        self._dropped = 0
 
     @property
     def endpoint(self) -> str:
@@ -83,18 +84,28 @@ class Link:
 
     def frame_received(self, frame: memoryview) -> Gate | None:
         """Route what came (see :class:`ockamlite.wire.link.LinkReceiver`)."""
-        onward, back, payload = decode_message(frame, self._memory)
-        if not onward:
-            return None  # a heartbeat
-        if len(back) >= self._limits.route_hops:
-            raise DecodeError(f"return route of {len(back)} hops, allowed are {self._limits.route_hops}")
-        back = Route((self.address, *back)) if back else self._back
         try:
+            onward, back, payload = decode_message(frame, self._memory)
+            if not onward:
+                return None  # a heartbeat
+            if len(back) >= self._limits.route_hops:
+                self._malformed(f"return route of {len(back)} hops")
+                return None
+            back = Route((self.address, *back)) if back else self._back
             return self._router.deliver(Message(onward, back, payload, self.flow))
-        except NotFoundError as error:
+        except LocalError as error:
             # A worker on the way wanted to go on to something that has ended meanwhile.
             logger.debug("message from %s not delivered: %s", self.remote, error)
-            return None
+        except RemoteError as error:
+            # The link stays: a node in the middle may have passed on what somebody else made too long.
+            self._malformed(error)
+        return None
+
+    def _malformed(self, reason: object) -> None:
+        self._dropped += 1
+        if self._dropped & (self._dropped - 1) == 0:
+            # Powers of two: a flood of bad messages must not become a flood of log lines.
+            logger.info("message from %s ignored: %s (%d so far)", self.remote, reason, self._dropped)
 
     def link_closed(self, error: OckamError | None) -> None:
         """Take the link out of the node."""
@@ -121,7 +132,8 @@ class Listener:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._inner: wire.LinkListener | None = None
-        self.links: set[Link] = set()
+        self.links: dict[Link, None] = {}
+        """The links it accepted, oldest first."""
         self.flow = Flow("listener")
 
     @property
@@ -135,10 +147,21 @@ class Listener:
         self._inner = inner
         self.flow.name = f"listener {inner.endpoint}"
 
-    @property
-    def is_full(self) -> bool:
-        """True if no more links are accepted for now."""
-        return len(self.links) >= self._limits.links_per_listener
+    def has_room(self) -> bool:
+        """True if one more link is accepted; the oldest on which nothing lives gives way to it."""
+        if len(self.links) < self._limits.links_per_listener:
+            return True
+        unused = next((link for link in self.links if not link.flow.watchers), None)
+        if unused is None:
+            return False
+        unused.abort(LinkBrokenError("unused, and another one needed its place"))
+        self.links.pop(unused)
+        return True
+
+    def add(self, link: Link) -> None:
+        """Count a link that was accepted."""
+        self.links[link] = None
+        link.closed.add_done_callback(lambda _: self.links.pop(link, None))
 
     async def close(self) -> None:
         """Accept no more links and close those that are open."""
@@ -146,3 +169,5 @@ class Listener:
             await self._inner.close()
         for link in tuple(self.links):
             link.close()
+        # Links that close slowly reach nothing any more.
+        self.flow.close("closed here")

@@ -9,7 +9,7 @@ import time
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Self
 
-from ockamlite.errors import ClosedError, UnavailableError, UsageError
+from ockamlite.errors import AlreadyExistsError, ClosedError, UnavailableError, UsageError
 from ockamlite.forwarding import Forwarder
 from ockamlite.identities.local import LocalIdentity
 from ockamlite.identities.store import MemoryStore
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ockamlite.secure_channels.channel import SecureChannel
     from ockamlite.secure_channels.handshake import SecureChannelListener
     from ockamlite.secure_channels.trust import Trust
+    from ockamlite.wire import link as wire
     from ockamlite.wire.link import Transport
     from ockamlite.workers.worker import Handle, Worker
 
@@ -89,8 +90,10 @@ class Node:
         self._listeners: list[Listener] = []
         self._portals: list[Inlet | Outlet] = []
         self._relays: list[RelayService] = []
+        self._services: list[Address] = []
         self._contexts: dict[Address, tuple[Context, asyncio.Task[None] | None]] = {}
         self._running = False
+        self._ended: asyncio.Future[None] | None = None
         self._echo = Address.local("echo")
         self._channels = SecureChannels(self.router, limits, self.identity, self.store, self._emit)
         self._forwarder: Forwarder | None = None
@@ -99,7 +102,10 @@ class Node:
 
     async def __aenter__(self) -> Self:
         """Start the node."""
+        if self._running:
+            raise AlreadyExistsError("the node has been started already")
         self._running = True
+        self._ended = asyncio.get_running_loop().create_future()
         self.router.add(self._echo, echo(self.router))
         return self
 
@@ -111,9 +117,24 @@ class Node:
 
     async def close(self) -> None:
         """Stop accepting, tell peers, close everything; may be called twice. Takes 2 s at most."""
+        if self._ended is None:
+            return
         if not self._running:
+            await asyncio.shield(self._ended)
             return
         self._running = False
+        try:
+            await self._close()
+        finally:
+            for context, _ in self._contexts.values():
+                self.router.remove(context.address)
+                context.mailbox.close()
+            self._contexts.clear()
+            for address in (self._echo, *self._services):
+                self.router.remove(address)
+            self._ended.set_result(None)
+
+    async def _close(self) -> None:
         for portal in self._portals:
             await portal.close()
         for relay in self._relays:
@@ -132,10 +153,18 @@ class Node:
             link.close()
         if links:
             await asyncio.wait([link.closed for link in links], timeout=_CLOSE_S)
-        for context, _ in self._contexts.values():
-            context.mailbox.close()
-        self._contexts.clear()
-        self.router.remove(self._echo)
+
+    def _check_running(self) -> None:
+        """Refuse to begin anything on a node that is not open.
+
+        Raises:
+            ClosedError: the node is closed, or was never started.
+        """
+        if not self._running:
+            raise ClosedError(
+                "the node is closed" if self._ended is not None else "the node was not started",
+                hint="use it inside 'async with Node() as node:'",
+            )
 
     async def until_interrupted(self) -> None:
         """Wait for SIGINT or SIGTERM; for programs that only serve. Call it in the main thread."""
@@ -163,9 +192,11 @@ class Node:
         Raises:
             ClosedError: the node is closed.
         """
-        if not self._running:
+        try:
+            self._check_running()
+        except ClosedError:
             coroutine.close()
-            raise ClosedError("the node is closed, or was never started ('async with Node() as node')")
+            raise
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -177,8 +208,12 @@ class Node:
             logger.error("%s failed: %s", task.get_name(), error, exc_info=error)
 
     def _emit(self, event: Event) -> None:
-        if self._on_event is not None:
+        if self._on_event is None:
+            return
+        try:
             self._on_event(event)
+        except Exception:  # the user's code; nothing of ours may stop half-way because of it
+            logger.exception("the receiver of events failed on %s", event.kind)
 
     # -- links ----------------------------------------------------------------------------------
 
@@ -195,44 +230,55 @@ class Node:
         """Open a link to another node, e.g. ``tcp:host:4000``. It is not opened anew when it ends.
 
         Raises:
+            ClosedError: the node is closed, or was never started.
             LinkError: it cannot be reached.
             UsageError: the endpoint is malformed, or nobody makes links of its kind.
         """
+        self._check_running()
         where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         made = await self._transport(where.kind).connect(where)
+        try:
+            self._check_running()
+        except ClosedError as error:
+            made.abort(error)
+            raise
         link = Link(self.router, made, self.limits, self._emit)
+        self.router.open(self._echo, (link.flow,))
         self._adopt(link)
         return link
 
     def _adopt(self, link: Link) -> None:
-        if not self._running:
-            link.close()
-            raise ClosedError("the node is closed, or was never started ('async with Node() as node')")
         self._links.add(link)
-        self.router.open(self._echo, (link.flow,))
         link.start(self._links.discard)
 
     async def listen(self, endpoint: str | Endpoint) -> Listener:
         """Accept links, e.g. at ``tcp:127.0.0.1:0``. They reach ``echo`` and what is opened to them.
 
         Raises:
+            ClosedError: the node is closed, or was never started.
             UnavailableError: the endpoint cannot be bound.
             UsageError: the endpoint is malformed, or nobody makes links of its kind.
         """
+        self._check_running()
         where = Endpoint.parse(endpoint) if isinstance(endpoint, str) else endpoint
         listener = Listener(self.limits)
 
-        def accept(made: object) -> None:
-            if listener.is_full or not self._running:
-                made.abort(UnavailableError("this node has as many links as it takes"))  # type: ignore[attr-defined]
+        def accept(made: wire.Link) -> None:
+            if not self._running or not listener.has_room():
+                made.abort(UnavailableError("this node has as many links as it takes"))
                 return
-            link = Link(self.router, made, self.limits, self._emit, parent=listener.flow)  # type: ignore[arg-type]
-            listener.links.add(link)
-            link.closed.add_done_callback(lambda _: listener.links.discard(link))
+            link = Link(self.router, made, self.limits, self._emit, parent=listener.flow)
+            listener.add(link)
             self._adopt(link)
 
         listener.bound(await self._transport(where.kind).listen(where, accept))
+        try:
+            self._check_running()
+        except ClosedError:
+            await listener.close()
+            raise
         self.router.open(self._echo, (listener.flow,))
+        self._listeners = [known for known in self._listeners if known.flow.closed is None]
         self._listeners.append(listener)
         return listener
 
@@ -249,10 +295,14 @@ class Node:
         """Open a secure channel to the listener at the end of ``route``.
 
         Raises:
+            ClosedError: the node is closed, or was never started.
             TrustError: somebody answered whom ``trust`` refuses.
+            VerificationError: somebody answered whose identity does not hold.
             AnswerTimeoutError: nobody answered.
+            LinkClosedError: the link or channel under it ended.
             NotFoundError: the route's first hop does not exist.
         """
+        self._check_running()
         channel = await self._channels.connect(route, trust, timeout_s)
         self.router.open(self._echo, (channel.flow,))
         return channel
@@ -264,7 +314,9 @@ class Node:
 
         Raises:
             AlreadyExistsError: the address is taken.
+            ClosedError: the node is closed, or was never started.
         """
+        self._check_running()
         listener = self._channels.listen(name, trust)
         self.router.open(self._echo, (listener.flow,))
         return listener
@@ -314,8 +366,10 @@ class Node:
         """Let what comes by these links, listeners and channels reach a worker.
 
         Raises:
+            ClosedError: the node is closed, or was never started.
             NotFoundError: no worker has the address.
         """
+        self._check_running()
         found = Address.local(address) if isinstance(address, str) else address
         self.router.open(found, [flow if isinstance(flow, Flow) else flow.flow for flow in flows])  # type: ignore[attr-defined]
 
@@ -341,8 +395,7 @@ class Node:
         """
         made = as_worker(worker)
         context, address = self._new_context(name, allowed)
-        task = self._start(run(made, context), f"worker {address.name}")
-        self._contexts[address] = (context, task)
+        _ = self._run(run(made, context), context, f"worker {address.name}")
         return address
 
     def start_processor(
@@ -350,14 +403,19 @@ class Node:
     ) -> asyncio.Task[None]:
         """Run an async function with a context of its own until it returns or the node stops."""
         context, address = self._new_context(name)
-        task = self._start(process(context), f"processor {address.name}")
-        self._contexts[address] = (context, task)
-        task.add_done_callback(lambda _: self._forget_context(address))
+        return self._run(process(context), context, f"processor {address.name}")
+
+    def _run(
+        self, coroutine: Coroutine[object, object, None], context: Context, name: str
+    ) -> asyncio.Task[None]:
+        task = self._start(coroutine, name)
+        self._contexts[context.address] = (context, task)
+        # Whose task has ended takes no more messages, or its senders would wait for ever.
+        task.add_done_callback(lambda _: self._forget_context(context))
         return task
 
     def _new_context(self, name: str | None, allowed: AccessControl | None = None) -> tuple[Context, Address]:
-        if not self._running:
-            raise ClosedError("the node is closed, or was never started ('async with Node() as node')")
+        self._check_running()
         address = Address.local(name) if name is not None else self.router.add_random(lambda _: None)
         context = Context(self.router, self.limits, address)
         if name is None:
@@ -369,32 +427,45 @@ class Node:
         """Stop a worker or forget a context; an unknown one is no error."""
         found = Address.local(address) if isinstance(address, str) else address
         known = self._contexts.get(found)
-        self._forget_context(found)
-        if known is not None and known[1] is not None:
-            known[1].cancel()
-            await asyncio.wait([known[1]])
+        if known is None:
+            return
+        context, task = known
+        self._forget_context(context)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
-    def _forget_context(self, address: Address) -> None:
-        known = self._contexts.pop(address, None)
-        if known is not None:
-            self.router.remove(address)
-            known[0].mailbox.close()
+    def _forget_context(self, context: Context) -> None:
+        known = self._contexts.get(context.address)
+        if known is not None and known[0] is context:
+            del self._contexts[context.address]
+            self.router.remove(context.address)
+        context.mailbox.close()
 
     async def ask(self, route: Route | str, body: object, *, timeout_s: float = 10.0) -> Received:
         """Send ``body`` along ``route`` and wait for the answer.
 
         Raises:
             AnswerTimeoutError: no answer in time.
+            ClosedError: the node is closed, or was never started.
+            LinkClosedError: the link or channel ended before the answer came.
             NotFoundError: the first hop does not exist.
         """
+        self._check_running()
         return await ask(self.router, self.limits, Route.of(route), encode_body(body), timeout_s)
 
     # -- services -------------------------------------------------------------------------------
 
     def uppercase(self, name: str = "uppercase") -> Address:
-        """Start the service that answers a string with itself in capitals."""
+        """Start the service that answers a string with itself in capitals.
+
+        Raises:
+            AlreadyExistsError: the name is taken.
+        """
+        self._check_running()
         address = Address.local(name)
         self.router.add(address, uppercase(self.router))
+        self._services.append(address)
         return address
 
     def outlet(
@@ -406,6 +477,7 @@ class Node:
             UsageError: the target is malformed.
             AlreadyExistsError: the name is taken.
         """
+        self._check_running()
         where = _tcp(target)
         outlet = Outlet(
             self.router,
@@ -427,6 +499,7 @@ class Node:
             UnavailableError: the port cannot be bound.
             UsageError: the endpoint is malformed.
         """
+        self._check_running()
         where = _tcp(bind, listening=True)
         found = FixedWay(way) if isinstance(way, Route) else way
         inlet = Inlet(self.router, self.limits, self._emit, self.spawn, self._shared, found)
@@ -437,7 +510,12 @@ class Node:
     def relay_service(
         self, *, may_register: Callable[[object], bool] | None = None, open_to: Collection[Flow] = ()
     ) -> RelayService:
-        """Let others register here and be reached through this node."""
+        """Let others register here and be reached through this node.
+
+        Raises:
+            ClosedError: the node is closed, or was never started.
+        """
+        self._check_running()
         service = RelayService(self.router, self.limits, self._emit, may_register=may_register)
         service.open_to(*open_to)
         self._relays.append(service)

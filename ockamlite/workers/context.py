@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ockamlite.errors import AnswerTimeoutError
+from ockamlite.errors import AnswerTimeoutError, ClosedError, LinkClosedError, UsageError
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
 from ockamlite.workers.mailbox import Mailbox, Received, encode_body
@@ -32,9 +32,10 @@ class Context:
 
         Raises:
             NotFoundError: the first hop does not exist.
+            UsageError: the body is larger than a message.
         """
-        onward = Route.of(route)
-        gate = self._router.deliver(Message(onward, Route((self.address,)), encode_body(body)))
+        payload = check_size(encode_body(body), self._limits)
+        gate = self._router.deliver(Message(Route.of(route), Route((self.address,)), payload))
         if gate is not None:
             await gate.wait()
 
@@ -43,6 +44,8 @@ class Context:
 
         Raises:
             AnswerTimeoutError: none came within ``timeout_s`` seconds.
+            ClosedError: the context's worker was stopped, or its node closed.
+            UsageError: another task receives from this context already.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -59,9 +62,37 @@ class Context:
 
         Raises:
             AnswerTimeoutError: no answer in time; the peer may not be there, or not trust us.
+            LinkClosedError: the link or channel ended before the answer came.
             NotFoundError: the first hop does not exist.
         """
         return await ask(self._router, self._limits, Route.of(route), encode_body(body), timeout_s)
+
+
+def check_size(payload: bytes, limits: Limits) -> bytes:
+    """The payload, if a message has room for it, its routes, and what channels add.
+
+    Raises:
+        UsageError: it has not.
+    """
+    most = limits.message_bytes - limits.message_bytes // 64
+    if len(payload) > most:
+        raise UsageError(f"a body of {len(payload)} bytes is too long for a message: {most} are allowed")
+    return payload
+
+
+class _Answer(Mailbox):
+    """Where an answer comes; it ends with the link or channel that would bring it."""
+
+    lost: str | None = None
+
+    def flow_lost_messages(self) -> None:
+        """Whether it was the answer, nobody knows; the time-out decides."""
+
+    def flow_closed(self, reason: str) -> None:
+        """No answer can come any more."""
+        self.lost = reason
+        if not self._queue:
+            self.close()
 
 
 async def ask(router: Router, limits: Limits, route: Route, payload: bytes, timeout_s: float) -> Received:
@@ -69,12 +100,18 @@ async def ask(router: Router, limits: Limits, route: Route, payload: bytes, time
 
     Raises:
         AnswerTimeoutError: nothing came within ``timeout_s`` seconds.
+        LinkClosedError: the link or channel ended before the answer came.
         NotFoundError: the first hop does not exist.
+        UsageError: the payload is larger than a message.
     """
-    mailbox = Mailbox(limits)
+    check_size(payload, limits)
+    mailbox = _Answer(limits)
     address = router.add_random(mailbox.put)
+    flow = router.flow_of(route[0]) if route else None
     try:
-        router.open(address, (router.flow_of(route[0]),) if route else ())
+        if flow is not None:
+            flow.watch(mailbox)
+            router.open(address, (flow,))
         gate = router.deliver(Message(route, Route((address,)), payload))
         try:
             async with asyncio.timeout(timeout_s):
@@ -86,6 +123,10 @@ async def ask(router: Router, limits: Limits, route: Route, payload: bytes, time
                 f"no answer within {timeout_s:g} s",
                 hint="the peer may not be there, may not offer this, or may not trust us",
             ) from error
+        except ClosedError as error:
+            raise LinkClosedError(f"no answer: {mailbox.lost}") from error
     finally:
+        if flow is not None:
+            flow.watchers.discard(mailbox)
         router.remove(address)
         mailbox.close()

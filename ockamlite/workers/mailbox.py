@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ockamlite import bare
-from ockamlite.errors import ClosedError
+from ockamlite.errors import ClosedError, UsageError
 from ockamlite.wire.gate import Gate
 
 if TYPE_CHECKING:
@@ -99,10 +99,13 @@ class Mailbox:
 
         Raises:
             ClosedError: the mailbox was closed.
+            UsageError: another task waits for it already.
         """
         while not self._queue:
             if self._closed:
                 raise ClosedError("the mailbox is closed")
+            if self._waiting is not None:
+                raise UsageError("two tasks receive from one mailbox")
             self._waiting = self._loop.create_future()
             try:
                 await self._waiting
@@ -118,6 +121,7 @@ class Mailbox:
         """Take no more, let waiting senders go on."""
         self._closed = True
         self._queue.clear()
+        self._bytes = 0
         self._gate.open()
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
