@@ -1,0 +1,98 @@
+"""What ``ockamlite node`` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ockamlite.cli.run.loop import serve
+from ockamlite.cli.run.output import ServingOutput
+from ockamlite.cli.run.serving import for_ever, listen, name_taken, read_listen, running_node
+from ockamlite.cli.run.state import State, open_state
+from ockamlite.cli.run.trust import chosen_trust, refusal, warn_of_everyone, warn_of_insecure
+from ockamlite.errors import AlreadyExistsError
+
+if TYPE_CHECKING:
+    from ockamlite.cli.options import Common
+    from ockamlite.node import Node
+    from ockamlite.routing.endpoint import Endpoint
+    from ockamlite.secure_channels.trust import Trust
+
+_DEFAULT = "tcp:127.0.0.1:0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The options, checked."""
+
+    listen: list[Endpoint]
+    trust: Trust | None
+    insecure: bool
+    service: str
+    listener: str
+    forward: tuple[str, ...]
+
+
+def run(
+    common: Common,
+    *,
+    listen: tuple[str, ...],
+    insecure: bool,
+    service: str,
+    listener: str,
+    forward: tuple[str, ...],
+    **_: object,
+) -> None:
+    """Check the options, then serve until a signal."""
+    plan = _Plan(read_listen(listen or (_DEFAULT,)), chosen_trust(), insecure, service, listener, forward)
+    state = open_state(common)
+    if plan.trust is None and not insecure:
+        raise refusal(
+            common,
+            state,
+            "nobody is allowed to reach this node",
+            "--allow IDENTIFIER (of the other machine), --trust-everyone, or --insecure (no secure channel)",
+        )
+    output = ServingOutput(common, "node")
+    try:
+        warn_of_everyone(plan.trust)
+        warn_of_insecure(service, insecure)
+        serve(_serve(plan, state, output))
+    finally:
+        output.close()
+
+
+async def _serve(plan: _Plan, state: State, output: ServingOutput) -> None:
+    async with running_node(state, plan.listen, output.event) as node:
+        node.forward(*plan.forward)
+        offer = _offer(plan, node)
+        links = await listen(node, plan.listen)
+        for link in links:
+            for address in offer:
+                node.open(address, link)
+        at = [str(link.endpoint) for link in links]
+        identifier = str(state.identity.identifier)
+        output.ready(
+            f"{', '.join(at)} as {identifier}",
+            identifier=identifier,
+            listening=at,
+            relays=[],
+            service=plan.service,
+        )
+        await for_ever()
+
+
+def _offer(plan: _Plan, node: Node) -> list[str]:
+    """Start ``uppercase`` and, if anybody may open one, the channel listener; what links may reach."""
+    offer = []
+    try:
+        uppercase = node.uppercase(plan.service)
+        if plan.trust is not None:
+            listener = node.secure_channel_listener(plan.listener, trust=plan.trust)
+            node.open(uppercase, listener)
+            offer.append(plan.listener)
+    except AlreadyExistsError as error:
+        raise name_taken(error) from error
+    if plan.insecure:
+        offer.append(plan.service)
+    return offer

@@ -1,0 +1,106 @@
+"""What commands that serve have in common: their node, their links, their ready line."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from ockamlite.cli.run.ways import read_endpoint
+from ockamlite.errors import AlreadyExistsError, UnavailableError, UsageError
+from ockamlite.limits import LIMITS
+from ockamlite.node import Node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from ockamlite.cli.run.state import State
+    from ockamlite.events import OnEvent
+    from ockamlite.links import Listener
+    from ockamlite.routing.endpoint import Endpoint
+    from ockamlite.routing.hops import Hop
+    from ockamlite.wire.link import Transport
+
+
+def transports(endpoints: Iterable[Endpoint]) -> list[Transport]:
+    """The transports for these endpoints; only those are imported.
+
+    Raises:
+        UsageError: none is installed for one of them.
+    """
+    made: list[Transport] = []
+    for kind in sorted({endpoint.kind for endpoint in endpoints}):
+        if kind == "tcp":
+            # Known here, because looking through what is installed costs as much as the rest of a start.
+            from transports.tcp import TcpTransport
+
+            made.append(TcpTransport(LIMITS))
+        else:
+            made.append(_installed(kind))
+    return made
+
+
+def _installed(kind: str) -> Transport:
+    from importlib.metadata import entry_points
+
+    known = {entry.name: entry for entry in entry_points(group="ockamlite.transports")}
+    if kind not in known:
+        raise UsageError(f"no transport for {kind}: is installed; installed are {', '.join(sorted(known))}")
+    made: Transport = known[kind].load()(LIMITS)
+    return made
+
+
+def first_links(routes: Iterable[tuple[Hop, ...]]) -> list[Endpoint]:
+    """The endpoints that the routes begin with."""
+    return [hop.endpoint for hops in routes for hop in hops[:1] if hasattr(hop, "endpoint")]
+
+
+@asynccontextmanager
+async def running_node(
+    state: State, endpoints: Iterable[Endpoint], on_event: OnEvent | None = None
+) -> AsyncIterator[Node]:
+    """A node with our identity and the transports for these endpoints."""
+    async with Node(
+        identity=state.identity, store=state.store, transports=transports(endpoints), on_event=on_event
+    ) as node:
+        yield node
+
+
+def read_listen(texts: Sequence[str]) -> list[Endpoint]:
+    """The endpoints of ``--listen``.
+
+    Raises:
+        UsageError: one is malformed.
+    """
+    return [read_endpoint("--listen", text) for text in texts]
+
+
+async def listen(node: Node, endpoints: Iterable[Endpoint]) -> list[Listener]:
+    """Listen at all of them.
+
+    Raises:
+        UnavailableError: one cannot be bound.
+    """
+    return [await node.listen(endpoint) for endpoint in endpoints]
+
+
+def name_taken(error: AlreadyExistsError) -> UsageError:
+    """The error for a ``--service`` or ``--listener`` that is the name of something else in the node."""
+    return UsageError(str(error), hint="another name for --service or --listener")
+
+
+def in_use_by(error: UnavailableError, bind: Endpoint) -> UnavailableError:
+    """The same error, naming who holds the port as far as the system tells."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
+        return error
+    from transports.sockets import holder_of_port
+
+    holder = holder_of_port(bind.host_port.port)
+    return UnavailableError(f"cannot listen at {bind}: {holder}", hint=error.hint)
+
+
+async def for_ever() -> None:
+    """Serve, until cancelled."""
+    await asyncio.get_running_loop().create_future()

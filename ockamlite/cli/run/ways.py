@@ -1,0 +1,206 @@
+"""Routes from options, checked before anything is started; and several of them in order of preference."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ockamlite.cli.options import first_given
+from ockamlite.cli.table import in_order
+from ockamlite.errors import OckamError, ProtocolError, UnavailableError, UsageError
+from ockamlite.events import RouteChanged
+from ockamlite.paths import link_address
+from ockamlite.relays.protocol import PREFIX, check_name
+from ockamlite.routing.endpoint import Endpoint, TextError
+from ockamlite.routing.hops import LinkHop, NameHop, SecureHop, parse_hops
+
+if TYPE_CHECKING:
+    from ockamlite.events import OnEvent
+    from ockamlite.paths import Path
+    from ockamlite.routing.hops import Hop
+    from ockamlite.routing.route import Route
+
+logger = logging.getLogger(__name__)
+
+OUTLET: Final = "outlet"
+LISTENER: Final = "secure_channel_listener"
+_PREFERENCE_S: Final = 1.0
+"""How long a better way, still being opened, is waited for when a worse one is open."""
+
+
+def read_hops(option: str, text: str) -> tuple[Hop, ...]:
+    """Read the hops that an option gives, and check that they can be gone.
+
+    Raises:
+        UsageError: malformed, or not beginning with a link, or with a link on the way that cannot be
+            asked for; says in which hop.
+    """
+    try:
+        hops = parse_hops(text)
+        if not isinstance(hops[0], LinkHop):
+            raise TextError(
+                "a route begins with a link", 1, hop=1, hint="begin with a hop such as tcp:HOST:PORT"
+            )
+        for number, hop in enumerate(hops[1:], 2):
+            if isinstance(hop, LinkHop):
+                _check_middle(hop, text, number)
+    except UsageError as error:
+        raise UsageError(f"{error} (in {option} {text})", hint=error.hint) from error
+    return hops
+
+
+def _check_middle(hop: LinkHop, text: str, number: int) -> None:
+    try:
+        link_address(hop.endpoint)
+    except UsageError as error:
+        separator = "=>" if "=>" in text else ","
+        pieces = text.split(separator)
+        column = sum(len(piece) + len(separator) for piece in pieces[: number - 1]) + 1
+        raise TextError(str(error), column, hop=number) from error
+
+
+def read_endpoint(option: str, text: str) -> Endpoint:
+    """Read the endpoint that an option or argument gives.
+
+    Raises:
+        UsageError: malformed.
+    """
+    try:
+        return Endpoint.parse(text)
+    except UsageError as error:
+        raise UsageError(f"{error} (in {option} {text})", hint=error.hint) from error
+
+
+def read_relay_name(name: str) -> str:
+    """Check the name of a relay.
+
+    Raises:
+        UsageError: it cannot be one.
+    """
+    try:
+        check_name(name)
+    except ProtocolError as error:
+        raise UsageError(f"--name: {error}") from error
+    return name
+
+
+def opens_channel(hops: tuple[Hop, ...]) -> bool:
+    """True if the route opens a secure channel."""
+    return any(isinstance(hop, SecureHop) for hop in hops)
+
+
+class PlannedWay:
+    """One way to an outlet, as the options say."""
+
+    def __init__(self, option: str, text: str, name: str | None) -> None:
+        self.text = text
+        self.relay_at: str | None = None
+        """The hops to the relay; None without one."""
+        self.relay_address: str | None = None
+        hops = read_hops(f"--{option}", text)
+        to_outlet = (SecureHop(LISTENER), NameHop(OUTLET))
+        match option:
+            case "relay":
+                if name is None:
+                    raise UsageError("--relay needs --name, the name that the outlet registers there")
+                self.relay_at = text
+                self.relay_address = PREFIX + read_relay_name(name)
+                self.hops: tuple[Hop, ...] = (*hops, NameHop(self.relay_address), *to_outlet)
+            case "via":
+                self.hops = (*hops, *to_outlet)
+            case _:
+                self.hops = hops
+        channels = sum(isinstance(hop, SecureHop) for hop in self.hops)
+        self.is_secure = channels > 0
+        self.relay_is_known = channels > 1
+        """True if a secure channel on the way tells who somebody in the middle is."""
+
+    @property
+    def shown(self) -> str:
+        """``pi via tcp:relay.example:4000``: the end and the way to it."""
+        if self.relay_address is not None:
+            return f"{self.relay_address.removeprefix(PREFIX)} via {self.text}"
+        if isinstance(self.hops[-1], NameHop) and len(self.hops) > 1:
+            end = str(self.hops[-1])
+            return f"{end} via {self.text.removesuffix(',' + end)}"
+        return self.text
+
+
+def planned_ways(name: str | None) -> list[PlannedWay]:
+    """The ways that ``--relay``, ``--via`` and ``--to`` give, in the order in which they were given.
+
+    Raises:
+        UsageError: there is none, or one is malformed.
+    """
+    given = first_given("relay", "via", "to")
+    if not given:
+        raise UsageError(
+            "how to get to the outlet?", hint="--relay HOPS --name NAME, --via HOPS or --to ROUTE"
+        )
+    ordered = in_order(click.get_current_context(), list(given))
+    return [PlannedWay(option, text, name) for option, text in ordered]
+
+
+class PreferredWay:
+    """Several paths to one outlet, all kept open; the first that is open is used.
+
+    A :class:`ockamlite.portals.inlet.Way`.
+    """
+
+    def __init__(self, paths: list[Path], on_event: OnEvent) -> None:
+        self._paths = paths
+        self._on_event = on_event
+        self._used = paths[0]
+
+    @property
+    def text(self) -> str:
+        """The path that is used."""
+        return self._used.text
+
+    @property
+    def current(self) -> Route | None:
+        """The route of the best path that is open."""
+        best = next((path for path in self._paths if path.current is not None), None)
+        if best is None:
+            return None
+        if best is not self._used:
+            before, self._used = self._used, best
+            better = self._paths.index(best) < self._paths.index(before)
+            reason = "a preferred one is open" if better else str(before.failure or "it is not open")
+            self._on_event(RouteChanged(before.text, best.text, reason))
+        return best.current
+
+    async def wait(self, timeout_s: float) -> Route:
+        """Wait until one of the paths is open.
+
+        Raises:
+            UnavailableError: none is within the time; says why for each.
+        """
+        waits = [asyncio.ensure_future(path.wait(timeout_s)) for path in self._paths]
+        pending = set(waits)
+        try:
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                if any(wait.exception() is None for wait in done):
+                    await self._prefer(waits)
+                    if (route := self.current) is not None:
+                        return route
+        finally:
+            for wait in waits:
+                wait.cancel()
+            failures = await asyncio.gather(*waits, return_exceptions=True)
+        raise UnavailableError("; ".join(str(e) for e in failures if isinstance(e, OckamError)))
+
+    async def _prefer(self, waits: list[asyncio.Task[Route]]) -> None:
+        """Give a better path that is still being opened for the first time a moment."""
+        opening: list[asyncio.Task[Route]] = []
+        for path, wait in zip(self._paths, waits, strict=True):
+            if path.current is not None:
+                break
+            if path.failure is None and not wait.done():
+                opening.append(wait)
+        if opening:
+            await asyncio.wait(opening, timeout=_PREFERENCE_S, return_when=asyncio.FIRST_COMPLETED)
