@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import time
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Self
 
 from ockamlite.errors import AlreadyExistsError, ClosedError, UnavailableError, UsageError
@@ -219,11 +218,14 @@ class Node:
 
     def _transport(self, kind: str) -> Transport:
         if kind not in self._transports:
-            for entry in entry_points(group="ockamlite.transports", name=kind):
-                self._transports[kind] = entry.load()(self.limits)
-                return self._transports[kind]
-            known = sorted({*self._transports, *(e.name for e in entry_points(group="ockamlite.transports"))})
-            raise UsageError(f"no transport for {kind!r} is installed; installed are {', '.join(known)}")
+            # Imported here: two megabytes that a node given its transports does not need.
+            from importlib.metadata import entry_points
+
+            installed = {entry.name: entry for entry in entry_points(group="ockamlite.transports")}
+            if kind not in installed:
+                known = ", ".join(sorted({*self._transports, *installed}))
+                raise UsageError(f"no transport for {kind!r} is installed; installed are {known}")
+            self._transports[kind] = installed[kind].load()(self.limits)
         return self._transports[kind]
 
     async def connect(self, endpoint: str | Endpoint) -> Link:
