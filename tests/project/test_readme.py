@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ockamlite.limits import LIMITS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -214,6 +216,14 @@ def test_the_entry_point_of_the_docs_is_one_that_is_looked_for() -> None:
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = tomllib.loads(shown)["project"]["entry-points"]
     assert groups.keys() == ours["project"]["entry-points"].keys()
+
+
+def test_the_limits_that_the_readme_names_are_those_that_hold() -> None:
+    text = " ".join(README.split())
+    assert f"reads nothing for {LIMITS.portal_stall_s:.0f} seconds" in text
+    assert f"takes nothing is given up after {LIMITS.link_stall_s:.0f} seconds" in text
+    assert f"until nothing has moved for {LIMITS.portal_half_closed_s:.0f} seconds" in text
+    assert f"| {LIMITS.message_bytes // 2**20} MiB |" in text
 
 
 @pytest.mark.parametrize("name", ["README.md", "SECURITY.md", "CHANGELOG.md", "docs/transports.md"])
