@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from ockamlite.cli.run.ways import read_endpoint
 from ockamlite.errors import AlreadyExistsError, UnavailableError, UsageError
@@ -23,30 +24,30 @@ if TYPE_CHECKING:
     from ockamlite.wire.link import Transport
 
 
+_KNOWN: Final = {"tcp": "transports.tcp:TcpTransport"}
+"""Transports that come with us. Looking through all that is installed takes as long as the rest of a start."""
+
+
 def transports(endpoints: Iterable[Endpoint]) -> list[Transport]:
     """The transports for these endpoints; only those are imported.
 
     Raises:
         UsageError: none is installed for one of them.
     """
-    made: list[Transport] = []
-    for kind in sorted({endpoint.kind for endpoint in endpoints}):
-        if kind == "tcp":
-            # Known here, because looking through what is installed costs as much as the rest of a start.
-            from transports.tcp import TcpTransport
-
-            made.append(TcpTransport(LIMITS))
-        else:
-            made.append(_installed(kind))
-    return made
+    return [_transport(kind) for kind in sorted({endpoint.kind for endpoint in endpoints})]
 
 
-def _installed(kind: str) -> Transport:
+def _transport(kind: str) -> Transport:
+    if kind in _KNOWN:
+        module, _, name = _KNOWN[kind].partition(":")
+        make: type[Transport] = getattr(import_module(module), name)
+        return make(LIMITS)
     from importlib.metadata import entry_points
 
     known = {entry.name: entry for entry in entry_points(group="ockamlite.transports")}
     if kind not in known:
-        raise UsageError(f"no transport for {kind}: is installed; installed are {', '.join(sorted(known))}")
+        listed = ", ".join(sorted({*known, *_KNOWN}))
+        raise UsageError(f"no transport for {kind}: is installed; installed are {listed}")
     made: Transport = known[kind].load()(LIMITS)
     return made
 
@@ -95,9 +96,7 @@ def in_use_by(error: UnavailableError, bind: Endpoint) -> UnavailableError:
     cause = error.__cause__
     if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
         return error
-    from transports.sockets import holder_of_port
-
-    holder = holder_of_port(bind.host_port.port)
+    holder = import_module("transports.sockets").holder_of_port(bind.host_port.port)
     return UnavailableError(f"cannot listen at {bind}: {holder}", hint=error.hint)
 
 
