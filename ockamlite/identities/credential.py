@@ -187,10 +187,11 @@ class CredentialAndPurposeKey:
             (credential.expires_at <= attestation.expires_at, Fault.OUTLIVES_ISSUER),
             (credential.created_at <= now + LIMITS.clock_skew_s, Fault.CREATED_AHEAD),
             (credential.expires_at >= now, Fault.EXPIRED),
-            (attestation.key.verifies(credential.signature, credential.digest), Fault.SIGNATURE),
         ):
             if not holds:
                 raise IdentityError(_WHAT, fault)
+        if not attestation.key.verifies(credential.signature, credential.digest):
+            raise IdentityError(_WHAT, Fault.SIGNATURE)
         return VerifiedCredential(
             authority.identifier, credential.subject, credential.attributes, credential.expires_at
         )
