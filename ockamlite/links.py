@@ -27,6 +27,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class HeldFlow(Flow):
+    """A flow that knows whether something in this node is why it brings nothing."""
+
+    __slots__ = ("held_by", "under")
+
+    def __init__(
+        self, name: str, *, parent: Flow | None = None, peer: object = None, under: Flow | None = None
+    ) -> None:
+        super().__init__(name, parent=parent, peer=peer)
+        self.held_by: Gate | None = None
+        """The last gate that its messages ran into."""
+        self.under = under
+        """For a channel: the flow that carries it."""
+
+    @property
+    def is_held(self) -> bool:
+        """True while it, or what carries it, waits for a worker or a link of this node."""
+        if self.held_by is not None and self.held_by.is_shut:
+            return True
+        return isinstance(self.under, HeldFlow) and self.under.is_held
+
+
 class Link:
     """One open link of a node: a local address whose messages go to the node at the other end.
 
@@ -45,7 +67,7 @@ class Link:
         """Done, with the reason, when the link has ended."""
         self.error: OckamError | None = None
         """What ended it; None while it lives, and if our side closed it."""
-        self.flow = Flow(f"link {link.endpoint} ({link.remote})", parent=parent)
+        self.flow = HeldFlow(f"link {link.endpoint} ({link.remote})", parent=parent)
         self.address: Address = router.add_random(self._send, flow=self.flow)
         """Where to send what shall go over the link."""
         self.flow.address = self.address
@@ -92,7 +114,10 @@ class Link:
                 self._malformed(f"return route of {len(back)} hops")
                 return None
             back = Route((self.address, *back)) if back else self._back
-            return self._router.deliver(Message(onward, back, payload, self.flow))
+            gate = self._router.deliver(Message(onward, back, payload, self.flow))
+            if gate is not None:
+                self.flow.held_by = gate
+            return gate  # noqa: TRY300  (an else would only move it)
         except LocalError as error:
             # A worker on the way wanted to go on to something that has ended meanwhile.
             logger.debug("message from %s not delivered: %s", self.remote, error)

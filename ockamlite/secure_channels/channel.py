@@ -12,9 +12,10 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ockamlite import bare
-from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError, RemoteError
+from ockamlite.errors import AlreadyExistsError, LinkClosedError, LocalError, OckamError, RemoteError
+from ockamlite.links import HeldFlow
 from ockamlite.routing.codec import RouteMemory
-from ockamlite.routing.message import Flow, Message
+from ockamlite.routing.message import Message
 from ockamlite.routing.route import EMPTY_ROUTE, Route
 from ockamlite.secure_channels.message import (
     NO_PADDING,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ockamlite.identities.peer import PeerIdentity
     from ockamlite.limits import Limits
     from ockamlite.routing.address import Address
+    from ockamlite.routing.message import Flow
     from ockamlite.routing.router import Router
     from ockamlite.secure_channels.nonces import Opener, Sealer
     from ockamlite.wire.gate import Gate
@@ -58,7 +60,7 @@ class SecureChannel:
         opener: Opener,
         remote_route: Route,
         decryptor: Address,
-        parent: Flow | None,
+        parent: Flow | None = None,
         on_refresh: Callable[[SecureChannel, Refresh], None] | None = None,
     ) -> None:
         self._router = router
@@ -72,24 +74,34 @@ class SecureChannel:
         self._on_closed: list[Callable[[SecureChannel], None]] = []
         self.identity = peer
         """What the peer proved in the handshake."""
-        self.flow = Flow(f"channel with {peer.identifier}", parent=parent, peer=peer.identifier)
+        self._under = router.flow_of(remote_route[0])
+        self.flow = HeldFlow(
+            f"channel with {peer.identifier}", parent=parent, peer=peer.identifier, under=self._under
+        )
         self.address = router.add_random(self._encrypt, flow=self.flow)
         """The encryptor: what is sent here reaches the peer."""
         self.flow.address = self.address
         self._back = Route((self.address,))
+        # From here on nothing keeps the handshake's keys.
+        router.remove(decryptor)
+        router.add(decryptor, self.decrypt)
+        router.open(decryptor, (self._under,))
         self._probe_address: Address | None = None
         self._last_message3: Message | None = None
+        self._prove_timer: asyncio.TimerHandle | None = None
         self.closed: asyncio.Future[str] = self._loop.create_future()
         """Done, with the reason, when the channel has ended."""
         self.confirmed: asyncio.Future[None] = self._loop.create_future()
-        """Done once the peer has proved that it accepted us: something came that only it can seal."""
+        """Done once the peer has proved that it accepted us: something came that only it can seal.
+
+        LinkClosedError if the channel ended before.
+        """
         self._memory = RouteMemory()
         self._heard = False
         self._answers_probes = False
         self._silent_looks = 0
         self._idle_looks = 0
         self._look_timer = self._loop.call_later(PROBE_S, self._look)
-        self._under = router.flow_of(remote_route[0])
         try:
             if self._under is not None:
                 self._under.watch(self)
@@ -110,6 +122,11 @@ class SecureChannel:
         """The route to the node at the other end: this channel."""
         return self._back
 
+    @property
+    def idle_looks(self) -> int:
+        """For how many looks, one each ``PROBE_S`` seconds, nothing has come."""
+        return self._idle_looks
+
     def on_closed(self, callback: Callable[[SecureChannel], None]) -> None:
         """Call ``callback`` once when the channel has ended."""
         self._on_closed.append(callback)
@@ -125,14 +142,18 @@ class SecureChannel:
         self._end(reason)
 
     def send_refresh(self, history: bytes, credentials: tuple[bytes, ...]) -> None:
-        """Present our history and credentials anew."""
+        """Present our history and credentials anew.
+
+        Raises:
+            NotFoundError: the link under the channel is gone.
+        """
         self._transmit(encode_message(Refresh(history, credentials)))
 
     def prove(self, message3: Message) -> None:
         """For the initiator: ask for a sign of life, and repeat message 3 while none comes."""
         self._last_message3 = message3
         self._probe()
-        self._loop.call_later(1.5, self._prove_again, 3)
+        self._prove_timer = self._loop.call_later(1.5, self._prove_again, 3)
 
     def _prove_again(self, times: int) -> None:
         if self.confirmed.done() or self.closed.done():
@@ -144,10 +165,10 @@ class SecureChannel:
         try:
             # If the first copy arrived, this one is an undecryptable message, which changes nothing.
             self._router.deliver(self._last_message3)
-        except NotFoundError:
-            return
+        except LocalError as error:
+            logger.debug("%r: message 3 not repeated: %s", self, error)
         self._probe()
-        self._loop.call_later(2.0, self._prove_again, times - 1)
+        self._prove_timer = self._loop.call_later(2.0, self._prove_again, times - 1)
 
     # -- the router's side ----------------------------------------------------------------------
 
@@ -168,16 +189,19 @@ class SecureChannel:
         self._heard = True
         if gap:
             self.flow.lost_messages()
+        if not self.confirmed.done():
+            self.confirmed.set_result(None)
         try:
             head = decode_application_head(plaintext, self._memory)
             if head is None:
                 self._control(plaintext)
                 return None
             onward, back, start, end = head
-            if not self.confirmed.done():
-                self.confirmed.set_result(None)
             payload = memoryview(plaintext)[start:end]
-            return self._router.deliver(Message(onward, Route((self.address, *back)), payload, self.flow))
+            gate = self._router.deliver(Message(onward, Route((self.address, *back)), payload, self.flow))
+            if gate is not None:
+                self.flow.held_by = gate
+            return gate  # noqa: TRY300  (an else would only move it)
         except RemoteError as error:
             logger.info("%r: malformed message ignored: %s", self, error)
             return None
@@ -206,8 +230,8 @@ class SecureChannel:
             self._router.deliver(
                 Message(self._back / _ECHO, Route((self._probe_address,)), _PROBE_BODY)
             )  # fmt: skip
-        except NotFoundError:
-            self._end("the link under it is gone")
+        except LocalError as error:
+            self._end(f"the way to the peer is gone: {error}")
 
     def _probe_answered(self, message: Message) -> None:
         self._answers_probes = True
@@ -217,7 +241,8 @@ class SecureChannel:
         """Look whether the peer is still there; ask it if it was silent."""
         if self.closed.done():
             return
-        if self._heard:
+        if self._heard or self.flow.is_held:
+            # What we do not take, because a worker here is slow, says nothing about the peer.
             self._heard = False
             self._silent_looks = self._idle_looks = 0
         else:
@@ -230,7 +255,8 @@ class SecureChannel:
                 self.close("idle for too long")
                 return
             self._probe()
-        self._look_timer = self._loop.call_later(PROBE_S, self._look)
+        if not self.closed.done():
+            self._look_timer = self._loop.call_later(PROBE_S, self._look)
 
     def flow_lost_messages(self) -> None:
         """The flow under the channel has a gap; our own nonces will tell whether it concerns us."""
@@ -243,8 +269,12 @@ class SecureChannel:
         if self.closed.done():
             return
         self.closed.set_result(reason)
-        self.confirmed.cancel()
+        if not self.confirmed.done():
+            self.confirmed.set_exception(LinkClosedError(f"secure channel with {self.peer} ended: {reason}"))
+            self.confirmed.exception()  # not everybody waits for it
         self._look_timer.cancel()
+        if self._prove_timer is not None:
+            self._prove_timer.cancel()
         self._last_message3 = None
         if self._under is not None:
             self._under.watchers.discard(self)

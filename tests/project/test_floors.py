@@ -40,6 +40,7 @@ FLOORS = {
     # 4: services
     "ockamlite.secure_channels.channel": 4,
     "ockamlite.secure_channels.handshake": 4,
+    "ockamlite.secure_channels.listener": 4,
     "ockamlite.portals": 4,
     "ockamlite.relays": 4,
     "ockamlite.services": 4,

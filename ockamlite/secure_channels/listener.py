@@ -1,0 +1,191 @@
+"""Accepting secure channels: the side that listens.
+
+Unfinished handshakes are few and short-lived, whatever strangers send: a table of bounded size, so many
+of one source, so many a second. A message that does not hold leaves a handshake as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from ockamlite.errors import RemoteError, StateError
+from ockamlite.routing.address import Address
+from ockamlite.routing.message import Flow, Message
+from ockamlite.routing.route import Route
+from ockamlite.secure_channels.channel import SecureChannel
+
+if TYPE_CHECKING:
+    from ockamlite.identities.peer import PeerIdentity
+    from ockamlite.limits import Limits
+    from ockamlite.routing.router import Router
+    from ockamlite.secure_channels.handshake import SecureChannels
+    from ockamlite.secure_channels.protocol import Responder
+    from ockamlite.secure_channels.trust import Trust
+    from ockamlite.wire.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+_MOST_REFUSALS: Final = 3
+"""Identities judged per handshake: each may cost a hundred signature checks."""
+
+
+class SecureChannelListener:
+    """An address where secure channels are accepted; its flow is the parent of theirs.
+
+    Made by ``Node.secure_channel_listener``. Open workers to it to offer them to every channel it
+    accepts.
+    """
+
+    def __init__(
+        self, channels: SecureChannels, router: Router, limits: Limits, address: Address, trust: Trust
+    ) -> None:
+        self.address = address
+        self.flow = Flow(f"secure channels at {address.name}")
+        self.channels: dict[SecureChannel, None] = {}
+        self._owner = channels
+        self._router = router
+        self._limits = limits
+        self._trust = trust
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[Address, _Pending] = {}
+        self._tokens: dict[Flow, tuple[float, float]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        router.add(address, self._begin)
+
+    def close(self) -> None:
+        """Accept no more; channels that are open stay."""
+        self._owner.stopped(self)
+        self._router.remove(self.address)
+        for pending in tuple(self._pending.values()):
+            self._drop(pending)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    def _begin(self, message: Message) -> Gate | None:
+        """Answer a message 1, if this source has not asked too often."""
+        flow = message.flow
+        if not message.return_route or not self._may_begin(flow):
+            return None
+        try:
+            core = self._owner.responder(bytes(message.payload))
+        except (RemoteError, StateError) as error:
+            self._owner.refused(self.address.name, error)
+            return None
+        self._make_room(flow)
+        pending = _Pending(core, flow, message.return_route, self._loop.time())
+        pending.address = self._router.add_random(lambda m: self._finish(pending, m))
+        self._router.open(pending.address, (flow,))
+        self._pending[pending.address] = pending
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._limits.handshake_timeout_s, self._sweep)
+        return self._router.deliver(
+            Message(message.return_route, Route((pending.address,)), core.message2)
+        )  # fmt: skip
+
+    def _may_begin(self, flow: Flow | None) -> bool:
+        """A bucket of tokens per source: what costs us two key agreements costs it a token."""
+        if flow is None:
+            return True
+        now = self._loop.time()
+        most = float(self._limits.pending_handshakes_per_source)
+        left, since = self._tokens.get(flow, (most, now))
+        left = min(most, left + (now - since) * self._limits.handshakes_per_source_s)
+        if len(self._tokens) > self._limits.links_per_listener:
+            self._tokens = {f: t for f, t in self._tokens.items() if f.closed is None}
+        if left < 1.0:
+            self._tokens[flow] = (left, now)
+            return False
+        self._tokens[flow] = (left - 1.0, now)
+        return True
+
+    def _make_room(self, flow: Flow | None) -> None:
+        """The oldest handshake of a source that has too many gives way, or of the source that has most."""
+        if len(self._pending) < min(
+            self._limits.pending_handshakes, self._limits.pending_handshakes_per_source
+        ):
+            return
+        counts = Counter(pending.flow for pending in self._pending.values())
+        if counts[flow] >= self._limits.pending_handshakes_per_source:
+            heaviest = flow
+        elif len(self._pending) >= self._limits.pending_handshakes:
+            heaviest = counts.most_common(1)[0][0]
+        else:
+            return
+        self._drop(next(p for p in self._pending.values() if p.flow is heaviest))
+
+    def _sweep(self) -> None:
+        """Forget what was begun and not finished."""
+        oldest = self._loop.time() - self._limits.handshake_timeout_s
+        for pending in tuple(self._pending.values()):
+            if pending.since <= oldest or (pending.flow is not None and pending.flow.closed is not None):
+                self._drop(pending)
+        self._tokens = {flow: tokens for flow, tokens in self._tokens.items() if flow.closed is None}
+        self._sweeper = None
+        if self._pending:
+            self._sweeper = self._loop.call_later(self._limits.handshake_timeout_s / 2, self._sweep)
+
+    def _closed(self, channel: SecureChannel) -> None:
+        self.channels.pop(channel, None)
+
+    def _drop(self, pending: _Pending) -> None:
+        self._pending.pop(pending.address, None)
+        self._router.remove(pending.address)
+
+    def _finish(self, pending: _Pending, message: Message) -> Gate | None:
+        """Take message 3; from then on the address belongs to the channel."""
+        if message.flow is not pending.flow:
+            return None
+
+        def verify(payload: bytes, static_key: bytes) -> PeerIdentity:
+            # Only who began the handshake can get here; what it shows will not become better.
+            pending.judged += 1
+            return self._owner.verifier(self._trust)(payload, static_key)
+
+        try:
+            ciphers, peer = pending.core.receive(bytes(message.payload), verify)
+        except (RemoteError, StateError) as error:
+            if not pending.judged:
+                logger.debug("message 3 at %s not accepted: %s", self.address.name, error)
+                return None
+            self._owner.refused(self.address.name, error)
+            if pending.judged >= _MOST_REFUSALS:
+                self._drop(pending)
+            return None
+        self._pending.pop(pending.address, None)
+        if len(self.channels) >= self._limits.channels_per_listener:
+            longest = max(self.channels, key=lambda channel: channel.idle_looks)
+            longest.close("too many channels; this one was idle for longest")
+        channel = SecureChannel(
+            self._router,
+            self._limits,
+            peer=peer,
+            sealer=ciphers.sealer,
+            opener=ciphers.opener,
+            remote_route=pending.back,
+            decryptor=pending.address,
+            parent=self.flow,
+            on_refresh=self._owner.refreshed,
+        )
+        channel.confirmed.set_result(None)
+        self.channels[channel] = None
+        channel.on_closed(self._closed)
+        self._owner.adopt(channel)
+        logger.info("secure channel with %s", channel.peer)
+        return None
+
+
+class _Pending:
+    """A handshake somebody began with us."""
+
+    __slots__ = ("address", "back", "core", "flow", "judged", "since")
+
+    def __init__(self, core: Responder, flow: Flow | None, back: Route, since: float) -> None:
+        self.core = core
+        self.flow = flow
+        self.back = back
+        self.since = since
+        self.address = Address(0, b"")
+        self.judged = 0
