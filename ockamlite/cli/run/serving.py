@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _KNOWN: Final = {"tcp": "transports.tcp:TcpTransport"}
-"""Transports that come with us. Looking through all that is installed takes as long as the rest of a start."""
+"""Transports that come with us: to look through all that is installed takes as long as starting does."""
 
 
 def transports(endpoints: Iterable[Endpoint]) -> list[Transport]:
