@@ -77,6 +77,8 @@ class Limits:
     of a portal, which is a lesser loss."""
     link_hello_s: float = 10.0
     """How long an accepted link may take to send its version byte."""
+    long_frames_bytes: int = 64 * 1024 * 1024
+    """Bytes of frames longer than a read that are under way at a time, over all links of a transport."""
     links_per_listener: int = 2048
     """Links accepted by one listener at a time."""
 
@@ -92,6 +94,8 @@ class Limits:
     """How long a client waits for the outlet, an outlet for its target."""
     portal_close_grace_s: float = 2.0
     """How long a closing portal connection waits for what is still under way."""
+    portal_half_closed_s: float = 60.0
+    """How long a connection whose one side has ended may be silent, if the peer is known to listen on."""
     portal_connections: int = 4096
     """Connections of one inlet or outlet at a time."""
     relay_name_bytes: int = 128

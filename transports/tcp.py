@@ -38,6 +38,16 @@ _READ_BYTES = 256 * 1024
 _CONNECT_TIMEOUT_S = 10.0
 _FRAME_TIMEOUT_S = 60.0
 """How long a begun frame may take: a megabyte at modem speed, but not a byte a second for ever."""
+_LONG_BYTES = _READ_BYTES // 2
+"""What has come of a frame when it is given a buffer of its own."""
+
+
+class _Shared:
+    """What the links of a transport share: the buffer they read into, and room for long frames."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.buffer = bytearray(_READ_BYTES)
+        self.room = limits.long_frames_bytes
 
 
 class TcpTransport:
@@ -48,7 +58,7 @@ class TcpTransport:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._buffer = bytearray(_READ_BYTES)
+        self._shared = _Shared(limits)
 
     async def connect(self, endpoint: Endpoint) -> Link:
         """Dial ``tcp:host:port``, every address the name resolves to, in order."""
@@ -57,7 +67,7 @@ class TcpTransport:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 transport, link = await loop.create_connection(
-                    lambda: TcpLink(str(endpoint), self._buffer, self._limits, accept=None),
+                    lambda: TcpLink(str(endpoint), self._shared, self._limits, accept=None),
                     target.host,
                     target.port,
                 )
@@ -75,7 +85,7 @@ class TcpTransport:
         loop = asyncio.get_running_loop()
 
         def accepted() -> TcpLink:
-            return TcpLink(str(listener.endpoint), self._buffer, self._limits, accept=accept)
+            return TcpLink(str(listener.endpoint), self._shared, self._limits, accept=accept)
 
         try:
             server = await loop.create_server(accepted, target.host, target.port, backlog=512)
@@ -110,7 +120,7 @@ class TcpListener:
 
 
 def _tune(sock: socket.socket) -> None:
-    """A peer that vanished is noticed within half a minute. (asyncio has set TCP_NODELAY already.)"""
+    """Notice within half a minute that a peer vanished; asyncio has set TCP_NODELAY already."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", 10),
@@ -126,7 +136,7 @@ class TcpLink(asyncio.BufferedProtocol):
     """One TCP connection as a link. Reads only while its receiver takes what comes."""
 
     def __init__(
-        self, endpoint: str, shared: bytearray, limits: Limits, *, accept: Callable[[Link], None] | None
+        self, endpoint: str, shared: _Shared, limits: Limits, *, accept: Callable[[Link], None] | None
     ) -> None:
         self.endpoint = endpoint
         self.remote = ""
@@ -137,7 +147,11 @@ class TcpLink(asyncio.BufferedProtocol):
         self._receiver: LinkReceiver | None = None
         self._transport: asyncio.Transport | None = None
         self._shared = shared
-        self._buffer = shared
+        self._long: bytearray | None = None
+        """The buffer of a long frame; it grows with what really arrives."""
+        self._long_bytes = 0
+        """What has come of the long frame."""
+        self._long_whole = 0
         self._tail = b""
         """Bytes of a frame not yet whole, or frames not yet handed on."""
         self._version_seen = False
@@ -169,7 +183,8 @@ class TcpLink(asyncio.BufferedProtocol):
             return None
         size = len(head) + len(payload)
         if size > self._limits.message_bytes:
-            self.abort(LinkBrokenError(f"message of {size} bytes exceeds {self._limits.message_bytes}"))
+            # The link stays: others may be able to make us forward what grew too long on its way.
+            logger.warning("%s: message of %d bytes is too long and not sent", self.endpoint, size)
             return None
         transport.write(b"".join((LENGTH.pack(size), head, payload)))
         return self._gate if self._gate.is_shut else None
@@ -210,20 +225,26 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Room behind what has come of an unfinished frame."""
-        tail = self._tail
-        if len(tail) < len(self._shared) // 2:
-            self._buffer = self._shared
-        elif self._buffer is self._shared or len(self._buffer) - len(tail) < _READ_BYTES // 4:
-            # A long frame gets a buffer of its own, which grows with what really arrives.
-            self._buffer = bytearray(2 * len(tail))
-        self._buffer[: len(tail)] = tail
-        return memoryview(self._buffer)[len(tail) :]
+        if self._long is not None:
+            return memoryview(self._long)[self._long_bytes :]
+        tail, buffer = self._tail, self._shared.buffer
+        buffer[: len(tail)] = tail
+        return memoryview(buffer)[len(tail) :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on the frames that are whole."""
-        end = len(self._tail) + nbytes
-        self._tail = b""
-        self._take(memoryview(self._buffer)[:end])
+        long = self._long
+        if long is None:
+            end = len(self._tail) + nbytes
+            self._tail = b""
+            self._take(memoryview(self._shared.buffer)[:end])
+            return
+        self._long_bytes += nbytes
+        if self._long_bytes == self._long_whole:
+            self._drop_long()
+            self._take(memoryview(long))
+        elif self._long_bytes == len(long):
+            self._grow_long(long)
 
     def eof_received(self) -> None:
         """The peer will send no more: the link is over, half-open ones carry nothing."""
@@ -234,7 +255,7 @@ class TcpLink(asyncio.BufferedProtocol):
         if error is None and exc is not None:
             error = LinkBrokenError(f"link broken: {describe(exc)}")
         if error is None and not self._closing:
-            rest = " in the middle of a frame" if self._tail else ""
+            rest = " in the middle of a frame" if self._tail or self._long else ""
             error = LinkClosedError(f"closed by the peer{rest}")
         self._closing = True
         self._error = error
@@ -242,6 +263,7 @@ class TcpLink(asyncio.BufferedProtocol):
             self._check.cancel()
         self._gate.open()
         self._tail = b""
+        self._drop_long()
         if self._receiver is not None:
             self._receiver.link_closed(error)
             self._receiver = None
@@ -259,7 +281,7 @@ class TcpLink(asyncio.BufferedProtocol):
     # -- inside ---------------------------------------------------------------------------------
 
     def _take(self, data: memoryview) -> None:
-        at, end = 0, len(data)
+        at, end, stop = 0, len(data), 0
         try:
             if not self._version_seen and end:
                 check_version(data[0])
@@ -279,11 +301,32 @@ class TcpLink(asyncio.BufferedProtocol):
         except OckamError as error:
             self.abort(error if isinstance(error, DecodeError) else LinkBrokenError(str(error)))
             return
-        self._tail = bytes(data[at:end])
-        if self._held or not (self._tail or not self._version_seen):
+        if stop > end and end - at >= _LONG_BYTES and not self._held:
+            self._long_whole = stop - at
+            self._grow_long(data[at:end])
+        else:
+            self._tail = bytes(data[at:end])
+        if self._held or not (self._tail or self._long or not self._version_seen):
             self._began = math.inf
         elif at or self._began == math.inf:
             self._began = self._loop.time()
+
+    def _grow_long(self, begun: bytearray | memoryview) -> None:
+        """Go on reading a long frame, of which ``begun`` has come, into a larger buffer."""
+        size = min(2 * len(begun), self._long_whole)
+        room = self._shared.room + len(self._long or b"") - size
+        if room < 0:
+            self.abort(LinkBrokenError("more long messages come at once than this node has room for"))
+            return
+        self._shared.room = room
+        self._long = bytearray(size)
+        self._long[: len(begun)] = begun
+        self._long_bytes = len(begun)
+
+    def _drop_long(self) -> None:
+        if self._long is not None:
+            self._shared.room += len(self._long)
+            self._long = None
 
     def _hold(self, gate: Gate) -> None:
         self._held = True
