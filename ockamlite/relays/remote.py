@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from typing import TYPE_CHECKING, Final
+import os
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ockamlite import bare
-from ockamlite.errors import AnswerTimeoutError, NotFoundError, OckamError
+from ockamlite.errors import AnswerTimeoutError, LinkBrokenError, OckamError
 from ockamlite.events import RelayLost, RelayRegistered
 from ockamlite.relays.protocol import RANDOM, RANDOM_SERVICE, STATIC_SERVICE, check_name, is_answer
 from ockamlite.routing.message import Message
@@ -18,12 +18,14 @@ from ockamlite.workers.context import ask
 if TYPE_CHECKING:
     from ockamlite.events import OnEvent
     from ockamlite.limits import Limits
-    from ockamlite.paths import Path
+    from ockamlite.paths import Opened, Path
     from ockamlite.routing.address import Address
     from ockamlite.routing.router import Router
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _ANSWER_S: Final = 5.0
 _CHECK_S: Final = 8.0
@@ -66,14 +68,16 @@ class RemoteRelay:
         said = ""
         try:
             while True:
+                route = None
                 try:
-                    route = await self.path.wait(3600.0)
+                    route = await self.path.wait(3600.0, hurry=False)
+                    opened = self.path.opened
                     address = await self._register(route)
                 except OckamError as error:
                     if str(error) != said:
                         logger.warning("relay %s: %s; trying on", self.path.text, error)
                     said = str(error)
-                    if isinstance(error, AnswerTimeoutError):
+                    if isinstance(error, AnswerTimeoutError) and self.path.current == route:
                         self.path.drop("the relay did not answer")
                     await asyncio.sleep(0.5)
                     continue
@@ -82,7 +86,7 @@ class RemoteRelay:
                 self._registered.set()
                 self._on_event(RelayRegistered(self.path.text, address.name))
                 try:
-                    reason = await self._watch(route, address)
+                    reason = await self._watch(route, address, opened)
                 finally:
                     self.address = None
                     self._registered.clear()
@@ -94,29 +98,40 @@ class RemoteRelay:
         service = STATIC_SERVICE if self.name is not None else RANDOM_SERVICE
         asked = bare.encode_str(self.name if self.name is not None else RANDOM)
         self._router.open(self._main, (self._router.flow_of(route[0]),))
-        self._answer = asyncio.get_running_loop().create_future()
-        self._router.deliver(Message(route / service, Route((self._main,)), asked))
+        answer: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         try:
-            async with asyncio.timeout(_ANSWER_S):
-                return await self._answer
-        except TimeoutError as error:
+            self._router.deliver(Message(route / service, Route((self._main,)), asked))
+            await self._wait(answer, _ANSWER_S)
+            if answer.done():
+                return answer.result()
+            if self.path.current != route:
+                raise LinkBrokenError("the link to the relay was lost before it answered")
             raise AnswerTimeoutError(
-                f"no answer to the registration within {_ANSWER_S:.0f} s",
+                f"no answer to the registration within {_ANSWER_S:g} s",
                 hint="the relay may not be there, or may not let us register",
-            ) from error
+            )
         finally:
             self._answer = None
 
-    async def _watch(self, route: Route, address: Address) -> str:
+    async def _watch(self, route: Route, address: Address, opened: Opened | None) -> str:
         """Return, with the reason, when the registration no longer holds."""
         missed, answered = 0, False
         while True:
-            await self._path_ended(_CHECK_S if answered or missed < _CHECKS else None)
+            await self._wait(None, _CHECK_S if answered or missed < _CHECKS else None)
             if self.path.current != route:
-                return str(self.path.failure or "the link to the relay was lost")
-            body = _CHECK_BODY + secrets.token_bytes(4)
+                parts = opened.parts if opened is not None else ()
+                ended = (part.closed.result() for part in parts if part.closed.done())
+                return next(ended, "the path to the relay was lost")
+            body = _CHECK_BODY + os.urandom(4)
+            check = asyncio.ensure_future(
+                ask(self._router, self._limits, route / address / "echo", body, _CHECK_ANSWER_S)
+            )
             try:
-                await ask(self._router, self._limits, route / address / "echo", body, _CHECK_ANSWER_S)
+                await self._wait(check, None)
+                if check.done():
+                    await check
+                    missed, answered = 0, True
             except AnswerTimeoutError:
                 missed += 1
                 if missed >= _CHECKS:
@@ -124,18 +139,19 @@ class RemoteRelay:
                         self.path.drop("the relay no longer forwards")
                         return "the relay no longer forwards to us"
                     logger.info("relay %s does not let us check the registration", self.path.text)
-            except NotFoundError:
-                continue
-            else:
-                missed, answered = 0, True
+            except OckamError as error:
+                logger.debug("relay %s: %s", self.path.text, error)
+            finally:
+                check.cancel()
 
-    async def _path_ended(self, timeout_s: float | None) -> None:
-        """Return when the path has ended, or after ``timeout_s`` seconds."""
+    async def _wait(self, something: asyncio.Future[T] | None, timeout_s: float | None) -> None:
+        """Wait for ``something``, for the end of the path, or for ``timeout_s`` seconds."""
         opened = self.path.opened
-        if opened is not None and opened.parts:
-            closed = [part.closed for part in opened.parts]
-            await asyncio.wait(closed, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.sleep(0)  # the path's own task notes it first
+        waited: list[asyncio.Future[Any]] = (
+            [part.closed for part in opened.parts] if opened is not None else []
+        )
+        waited.append(something if something is not None else asyncio.get_running_loop().create_future())
+        await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
     def _through(self, message: Message) -> Gate | None:
         """The answer to a registration; or, from relays of the Elixir kind, a message for others.

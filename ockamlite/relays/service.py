@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 from ockamlite import bare
@@ -70,8 +70,9 @@ class RelayService:
     def _register(self, message: Message) -> Gate | None:
         flow = message.flow
         try:
-            if flow is None or flow.address is None or not message.return_route:
-                raise ProtocolError("a registration comes over a link or a channel")
+            if flow is None or flow.address is None or len(message.return_route) < 2:
+                # One hop alone would be taken off, and what is forwarded would stay in this node.
+                raise ProtocolError("a registration comes over a link or a channel, from an address there")
             if self._may_register is not None and not (
                 flow.peer is not None and self._may_register(flow.peer)
             ):
@@ -87,21 +88,21 @@ class RelayService:
         return self._router.deliver(Message(message.return_route, Route((relay.address,)), answer))
 
     def _relay(self, name: str | None, flow: Flow, back: Route) -> Relay:
-        address = Address.local(self._prefix + (name if name is not None else secrets.token_hex(16)))
+        address = Address.local(self._prefix + (name if name is not None else os.urandom(16).hex()))
         known = self._relays.get(address)
         if known is not None:
             if known.flow.peer is not None and known.flow.peer != flow.peer:
                 raise ProtocolError(f"the name {address.name} belongs to {known.flow.peer}")
-            if known.flow is not flow:
-                known.end("registered anew")
-                known = None
-        if known is None:
-            if address in self._router:
-                raise ProtocolError(f"{address.name} is the address of something else")
-            if len(self._relays) >= self._limits.relays:
-                raise ProtocolError("this relay has as many registrations as it takes")
-            if self._registrations_of(flow) >= self._limits.relays_per_peer:
+        elif address in self._router:
+            raise ProtocolError(f"{address.name} is the address of something else")
+        elif len(self._relays) >= self._limits.relays:
+            raise ProtocolError("this relay has as many registrations as it takes")
+        if known is None or known.flow is not flow:
+            others = self._registrations_of(flow) - (known is not None and known.flow.peer is not None)
+            if others >= self._limits.relays_per_peer:
                 raise ProtocolError("this peer has as many registrations as it may")
+            if known is not None:
+                known.end("registered anew")
             known = Relay(self._router, address, flow, self._forget)
             self._relays[address] = known
             self._router.open(address, self._open_to)
@@ -152,12 +153,17 @@ class Relay:
 
     def _forward(self, message: Message) -> Gate | None:
         onward, back, payload, flow = message
-        if flow is not None and flow is not self.flow and flow.address is not None:
+        if flow is not None:
             self._join(flow)
+        elif back and back[0] in self._router:
+            self._router.open(back[0], (self.flow,))  # somebody in this node asks
         return self._router.deliver(Message(Route((*self.onward, *onward[1:])), back, payload))
 
     def _join(self, flow: Flow) -> None:
-        """Let the two sides answer each other; the answers do not pass the relay's address."""
+        """Let the two sides answer each other; the answers do not pass the relay's address.
+
+        Whoever registered may ask itself through us, to see whether it is still registered.
+        """
         ours, theirs = self.flow.address, flow.address
         if ours is None or theirs is None or theirs in self.flow.consumers:
             return

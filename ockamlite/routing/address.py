@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Final, NamedTuple
 
 from ockamlite.errors import UsageError
@@ -76,4 +76,4 @@ def random_address() -> Address:
 
     Each message repeats the addresses of its route, so ours are short; Ockam's have 32 characters.
     """
-    return Address(LOCAL, bytes(_ALPHABET[b & 31] for b in secrets.token_bytes(12)))
+    return Address(LOCAL, bytes(_ALPHABET[b & 31] for b in os.urandom(12)))

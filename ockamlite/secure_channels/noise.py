@@ -13,7 +13,6 @@ does not hold leaves the state before it to be used again.
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, Protocol
 
@@ -66,7 +65,7 @@ class SymmetricState:
         Raises:
             VerificationError: the result is zero: the peer's key is of low order.
         """
-        if hmac.compare_digest(shared, bytes(KEY_BYTES)):
+        if not any(shared):
             raise VerificationError("the peer's X25519 key is of low order")
         chaining_key, key = hkdf2(self.chaining_key, shared)
         return replace(self, chaining_key=chaining_key, key=key, nonce=0)

@@ -1,25 +1,25 @@
 """The cryptographic functions of Ockam's suite, each a thin call into ``cryptography``.
 
 X25519 (RFC 7748), Ed25519 (RFC 8032), ECDSA on P-256 with SHA-256, AES-256-GCM, HKDF-SHA256 (RFC 5869).
-The only module that imports ``cryptography``; its exceptions end here.
+The only module that imports ``cryptography``; its exceptions end here. Hashes come from there too:
+the standard library's would load a second OpenSSL, 3.5 MB of every process.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ockamlite.errors import VerificationError
 
 TAG_BYTES: Final = 16
 KEY_BYTES: Final = 32
+_SHA256: Final = hashes.SHA256()
 
 __all__ = [
     "KEY_BYTES",
@@ -71,14 +71,22 @@ class Aead:
 
 def sha256(data: bytes) -> bytes:
     """SHA-256, 32 bytes."""
-    return hashlib.sha256(data).digest()
+    digest = hashes.Hash(_SHA256)
+    digest.update(data)
+    return digest.finalize()
 
 
 def hkdf2(salt: bytes, material: bytes) -> tuple[bytes, bytes]:
     """HKDF-SHA256 with empty info, cut into two outputs of 32 bytes (Noise rev 34, §4.3)."""
-    key = hmac.digest(salt, material, "sha256")
-    first = hmac.digest(key, b"\x01", "sha256")
-    return first, hmac.digest(key, first + b"\x02", "sha256")
+    key = _hmac(salt, material)
+    first = _hmac(key, b"\x01")
+    return first, _hmac(key, first + b"\x02")
+
+
+def _hmac(key: bytes, data: bytes) -> bytes:
+    made = hmac.HMAC(key, _SHA256)
+    made.update(data)
+    return made.finalize()
 
 
 def x25519_from_secret(secret: bytes) -> X25519PrivateKey:
@@ -153,6 +161,7 @@ def p256_random_scalar() -> bytes:
 def p256_public(key: object) -> bytes:
     """The 65-byte uncompressed public key."""
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  (narrows the opaque type)
     return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
@@ -160,18 +169,16 @@ def p256_public(key: object) -> bytes:
 
 def p256_sign(key: object, message: bytes) -> bytes:
     """ECDSA with SHA-256, as r || s of 32 bytes each; deterministic (RFC 6979)."""
-    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  (narrows the opaque type)
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
+    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(_SHA256, deterministic_signing=True)))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def p256_verify(public: bytes, signature: bytes, message: bytes) -> bool:
     """True if the r || s signature holds; False for it or a key that is malformed."""
-    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
@@ -180,7 +187,7 @@ def p256_verify(public: bytes, signature: bytes, message: bytes) -> bool:
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
-        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
+        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(_SHA256))
     except (InvalidSignature, ValueError):
         return False
     return True
