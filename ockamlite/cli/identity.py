@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.group(
+    no_args_is_help=False,
     help=command_help(
         "identity",
         "NAME is 'default' if absent. The identity 'default' is made when it is first needed.",
-    )
+    ),
 )
 def command() -> None:
     """Group the commands."""

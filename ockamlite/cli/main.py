@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -19,8 +19,6 @@ from ockamlite.errors import OckamError
 
 if TYPE_CHECKING:
     from types import FrameType
-
-_INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 @click.command(
@@ -64,7 +62,7 @@ def run(args: list[str]) -> int:
     except click.UsageError as error:
         return _tell_usage(error)
     except click.Abort:
-        return _INTERRUPTED
+        return 128 + signal.SIGINT
     except click.ClickException as error:
         return _tell(error.format_message(), "", USAGE)
     except OckamError as error:
@@ -73,9 +71,11 @@ def run(args: list[str]) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return IO
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         # Before its event loop took over the signals, a command that serves has nothing to end.
-        return OK if args and args[0] in COMMANDS and COMMANDS[args[0]].serves else _INTERRUPTED
+        if args and args[0] in COMMANDS and COMMANDS[args[0]].serves:
+            return OK
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _tell(f"{where}{(error.strerror or str(error)).lower()}", "", system_exit_code(error))
@@ -127,4 +127,4 @@ def _drop_stdout() -> None:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)

@@ -21,6 +21,10 @@ _CLOSE_S: Final = 1.9
 class _StoppedError(Exception):
     """A signal ended the work."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
 
 class _Executor(ThreadPoolExecutor):
     """Threads that look up names; one that hangs must not keep us."""
@@ -39,7 +43,7 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(_run(work, serving=False))
     except _StoppedError as error:
-        raise KeyboardInterrupt from error
+        raise KeyboardInterrupt(error.number) from None
 
 
 def serve(work: Coroutine[Any, Any, None]) -> None:
@@ -72,5 +76,5 @@ async def _run(work: Coroutine[Any, Any, T], *, serving: bool) -> T:
         return await task
     except asyncio.CancelledError:
         if stopped:
-            raise _StoppedError from None
+            raise _StoppedError(stopped[0]) from None
         raise

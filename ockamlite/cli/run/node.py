@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import ServingOutput
-from ockamlite.cli.run.serving import for_ever, listen, name_taken, read_listen, running_node
+from ockamlite.cli.run.serving import for_ever, listen, name_taken, read_listen, running_node, transports
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import chosen_trust, refusal, warn_of_everyone, warn_of_insecure
 from ockamlite.errors import AlreadyExistsError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ockamlite.node import Node
     from ockamlite.routing.endpoint import Endpoint
     from ockamlite.secure_channels.trust import Trust
+    from ockamlite.wire.link import Transport
 
 _DEFAULT = "tcp:127.0.0.1:0"
 
@@ -53,17 +54,18 @@ def run(
             "nobody is allowed to reach this node",
             "--allow IDENTIFIER (of the other machine), --trust-everyone, or --insecure (no secure channel)",
         )
+    carriers = transports(plan.listen)
     output = ServingOutput(common, "node")
     try:
         warn_of_everyone(plan.trust)
         warn_of_insecure(service, insecure)
-        serve(_serve(plan, state, output))
+        serve(_serve(plan, state, carriers, output))
     finally:
         output.close()
 
 
-async def _serve(plan: _Plan, state: State, output: ServingOutput) -> None:
-    async with running_node(state, plan.listen, output.event) as node:
+async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: ServingOutput) -> None:
+    async with running_node(state, carriers, output.event) as node:
         node.forward(*plan.forward)
         offer = _offer(plan, node)
         links = await listen(node, plan.listen)

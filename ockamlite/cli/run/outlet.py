@@ -15,10 +15,17 @@ from ockamlite.cli.run.serving import (
     name_taken,
     read_listen,
     running_node,
+    transports,
 )
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import chosen_trust, refusal, relay_trust, warn_of_everyone, warn_of_insecure
-from ockamlite.cli.run.ways import opens_channel, read_endpoint, read_hops, read_relay_name
+from ockamlite.cli.run.ways import (
+    check_no_name,
+    opens_channel,
+    read_hops,
+    read_portal_endpoint,
+    read_relay_name,
+)
 from ockamlite.errors import AlreadyExistsError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from ockamlite.routing.endpoint import Endpoint
     from ockamlite.routing.hops import Hop
     from ockamlite.secure_channels.trust import Trust
+    from ockamlite.wire.link import Transport
 
 _OTHER_RELAYS_S: Final = 2.0
 """With one relay registered, how long the ready line waits for the others."""
@@ -67,9 +75,11 @@ def run(
         raise UsageError(
             "how to get to this outlet?", hint="--listen ENDPOINT, --relay HOPS --name NAME, or both"
         )
+    if not relay:
+        check_no_name()
     relays = [read_hops("--relay", text) for text in relay]
     plan = _Plan(
-        target=read_endpoint("TARGET", target),
+        target=read_portal_endpoint("TARGET", target),
         listen=read_listen(listen),
         relays=relays,
         name=read_relay_name(name) if name is not None else None,
@@ -88,18 +98,18 @@ def run(
             "nobody is allowed to reach this outlet",
             "--allow IDENTIFIER (of the other machine), --trust-everyone, or --insecure (no secure channel)",
         )
+    carriers = transports([*plan.listen, *first_links(plan.relays)])
     output = ServingOutput(common, "outlet")
     try:
         warn_of_everyone(plan.trust)
         warn_of_insecure("the outlet", insecure)
-        serve(_serve(plan, state, output))
+        serve(_serve(plan, state, carriers, output))
     finally:
         output.close()
 
 
-async def _serve(plan: _Plan, state: State, output: ServingOutput) -> None:
-    endpoints = [*plan.listen, *first_links(plan.relays)]
-    async with running_node(state, endpoints, output.event) as node:
+async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: ServingOutput) -> None:
+    async with running_node(state, carriers, output.event) as node:
         node.forward(*plan.forward)
         offer = _offer(plan, node)
         links = await listen(node, plan.listen)

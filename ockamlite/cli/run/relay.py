@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import ServingOutput
-from ockamlite.cli.run.serving import for_ever, listen, read_listen, running_node
+from ockamlite.cli.run.serving import for_ever, listen, read_listen, running_node, transports
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import identifiers
 from ockamlite.cli.run.ways import LISTENER
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ockamlite.cli.options import Common
     from ockamlite.routing.endpoint import Endpoint
     from ockamlite.secure_channels.trust import TrustIdentifiers
+    from ockamlite.wire.link import Transport
 
 _DEFAULT = "tcp:127.0.0.1:4000"
 
@@ -31,9 +32,10 @@ def run(
     where = read_listen(listen or (_DEFAULT,))
     may_register = identifiers("allow_register", allow_register) if allow_register else None
     state = open_state(common)
+    carriers = transports(where)
     output = ServingOutput(common, "relay")
     try:
-        serve(_serve(where, may_register, forward, state, output))
+        serve(_serve(where, may_register, forward, state, carriers, output))
     finally:
         output.close()
 
@@ -43,9 +45,10 @@ async def _serve(
     may_register: TrustIdentifiers | None,
     forward: tuple[str, ...],
     state: State,
+    carriers: list[Transport],
     output: ServingOutput,
 ) -> None:
-    async with running_node(state, where, output.event) as node:
+    async with running_node(state, carriers, output.event) as node:
         node.forward(*forward)
         # Anyone may open a channel to a relay: what counts is who registers, and that is asked there.
         listener = node.secure_channel_listener(LISTENER, trust=TrustEveryone())

@@ -12,7 +12,7 @@ from ockamlite import bare
 from ockamlite.cli.run.logs import iso_time, set_up
 from ockamlite.cli.run.loop import run_to_end
 from ockamlite.cli.run.output import for_terminal, print_bytes, print_result
-from ockamlite.cli.run.serving import first_links, running_node
+from ockamlite.cli.run.serving import first_links, running_node, transports
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import trust_for_routes, warn_of_everyone
 from ockamlite.cli.run.ways import opens_channel, read_hops
@@ -116,7 +116,7 @@ async def _ask(
     state: State, hops: tuple[Hop, ...], payload: bytes, trust: Trust | None, timeout_s: float
 ) -> tuple[Received, float]:
     """Open the route, ask, and give up at once when its link ends."""
-    async with running_node(state, first_links([hops])) as node:
+    async with running_node(state, transports(first_links([hops]))) as node:
         asking = _Asking(node, timeout_s)
         task = asyncio.ensure_future(asking.ask(hops, payload, trust))
         asking.on_link_lost = task.cancel

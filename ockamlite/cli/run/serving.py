@@ -59,13 +59,16 @@ def first_links(routes: Iterable[tuple[Hop, ...]]) -> list[Endpoint]:
 
 @asynccontextmanager
 async def running_node(
-    state: State, endpoints: Iterable[Endpoint], on_event: OnEvent | None = None
+    state: State, carriers: list[Transport], on_event: OnEvent | None = None
 ) -> AsyncIterator[Node]:
-    """A node with our identity and the transports for these endpoints."""
-    async with Node(
-        identity=state.identity, store=state.store, transports=transports(endpoints), on_event=on_event
-    ) as node:
-        yield node
+    """A node with our identity and these transports; closes the store when it has ended."""
+    try:
+        async with Node(
+            identity=state.identity, store=state.store, transports=carriers, on_event=on_event
+        ) as node:
+            yield node
+    finally:
+        state.store.close()
 
 
 def read_listen(texts: Sequence[str]) -> list[Endpoint]:

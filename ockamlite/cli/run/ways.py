@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ockamlite.cli.options import first_given
+from ockamlite.cli.options import first_given, is_flag
 from ockamlite.cli.table import in_order
 from ockamlite.errors import OckamError, ProtocolError, UnavailableError, UsageError
 from ockamlite.events import RouteChanged
 from ockamlite.paths import link_address
 from ockamlite.relays.protocol import PREFIX, check_name
-from ockamlite.routing.endpoint import Endpoint, TextError
+from ockamlite.routing.endpoint import Endpoint, HostPort, TextError
 from ockamlite.routing.hops import LinkHop, NameHop, SecureHop, parse_hops
 
 if TYPE_CHECKING:
@@ -74,6 +74,22 @@ def read_endpoint(option: str, text: str) -> Endpoint:
         raise UsageError(f"{error} (in {option} {text})", hint=error.hint) from error
 
 
+def read_portal_endpoint(option: str, text: str, *, listening: bool = False) -> Endpoint:
+    """Read the endpoint that an inlet binds or an outlet dials.
+
+    Raises:
+        UsageError: malformed, or of a kind that portals do not carry.
+    """
+    endpoint = read_endpoint(option, text)
+    if endpoint.kind != "tcp":
+        raise UsageError(f"portals carry tcp: endpoints so far (in {option} {text})", hint="tcp:HOST:PORT")
+    try:
+        where = HostPort.parse(endpoint.details, allow_any_host=listening)
+    except UsageError as error:
+        raise UsageError(f"{error} (in {option} {text})", hint=error.hint) from error
+    return Endpoint("tcp", str(where))
+
+
 def read_relay_name(name: str) -> str:
     """Check the name of a relay.
 
@@ -85,6 +101,16 @@ def read_relay_name(name: str) -> str:
     except ProtocolError as error:
         raise UsageError(f"--name: {error}") from error
     return name
+
+
+def check_no_name() -> None:
+    """Refuse a ``--name`` that nobody would use; one of the environment is for other commands.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if is_flag("name"):
+        raise UsageError("--name is the name at a relay, and no --relay is given", hint="--relay HOPS")
 
 
 def opens_channel(hops: tuple[Hop, ...]) -> bool:
@@ -140,6 +166,8 @@ def planned_ways(name: str | None) -> list[PlannedWay]:
         raise UsageError(
             "how to get to the outlet?", hint="--relay HOPS --name NAME, --via HOPS or --to ROUTE"
         )
+    if "relay" not in given:
+        check_no_name()
     ordered = in_order(click.get_current_context(), list(given))
     return [PlannedWay(option, text, name) for option, text in ordered]
 
