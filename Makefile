@@ -20,7 +20,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BUILT_PEER := tests/interop/rust-peer/target/release/ockam-peer
 
-.PHONY: demo test check bench interop install clean
+.PHONY: demo test check check-format check-lint check-types bench interop install clean
 .DEFAULT_GOAL := test
 
 install: $(STAMP)
@@ -31,9 +31,15 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-check: $(STAMP)
+check: check-format check-lint check-types
+
+check-format: $(STAMP)
 	$(PY) -m ruff format --check .
+
+check-lint: $(STAMP)
 	$(PY) -m ruff check .
+
+check-types: $(STAMP)
 	$(PY) -m mypy
 
 bench: $(STAMP)
