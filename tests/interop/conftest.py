@@ -308,6 +308,9 @@ def port_of(endpoint: str) -> int:
 class Rust(Protocol):
     """What the tests ask of a Rust implementation; `who` names one of its identities."""
 
+    relays_through_channels: bool
+    """True if its relays take registrations through a secure channel."""
+
     def identifier(self, who: str) -> str: ...
 
     def identifier_of(self, history: str) -> str:
@@ -336,6 +339,8 @@ class Rust(Protocol):
 
 class RustPeer:
     """Our own program on the public API of the `ockam` crate."""
+
+    relays_through_channels = True
 
     def __init__(self, binary: str, programs: Programs) -> None:
         self._binary = binary
@@ -425,6 +430,8 @@ class OckamCommand:
         self._programs = programs
         self._env = plain_environment() | self.SERVICES | {"OCKAM_HOME": str(home)}
         self._made: set[str] = set()
+        # Relays of 0.139 refuse also their own release through a channel without a project.
+        self.relays_through_channels = release_of(self._call("--version").stdout) > (0, 139, 0)
         # Releases after 0.139 serve a health page on a fixed port unless told not to.
         usage = self._call("node", "create", "--help").stdout
         self._quiet = ["--no-status-endpoint"] if "--no-status-endpoint" in usage else []
@@ -528,9 +535,11 @@ class OckamCommand:
 
     def responder(self, place: Place) -> str:
         far = place.clear.multiaddr(place.listener or "")
-        shown = self.ask("secure-channel", "show", "--at", far, "--output", "json")
-        found = re.search(r"I[0-9a-f]{64}", shown)
-        assert found, shown
+        shown = self._call("secure-channel", "show", "--at", far, "--output", "json")
+        if shown.returncode == os.EX_USAGE:
+            pytest.skip("this release shows only the channels of its own nodes")
+        found = re.search(r"I[0-9a-f]{64}", shown.stdout)
+        assert found, story(shown)
         return found.group()
 
 
@@ -575,6 +584,12 @@ def peer_binary() -> Binary:
     return Binary(label, missing=f"no Rust peer: run `make interop` or `{build}`, or set OCKAM_PEER")
 
 
+def release_of(printed: str) -> tuple[int, ...]:
+    """The release in what `ockam --version` prints; some releases colour it even without a terminal."""
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", re.sub(r"\x1b\[[\d;]*m", "", printed))
+    return tuple(map(int, found.groups())) if found else ()
+
+
 def ockam_binaries() -> list[Binary]:
     """Every binary of OCKAM, else the one on PATH, by release."""
     given = os.environ.get("OCKAM")
@@ -588,9 +603,7 @@ def ockam_binaries() -> list[Binary]:
         except OSError as error:
             binaries.append(Binary(f"ockam {path}", missing=f"OCKAM={path}: {error.strerror}"))
             continue
-        # Some releases colour even without a terminal.
-        version = re.search(r"\d+\.\d+\.\d+", re.sub(r"\x1b\[[\d;]*m", "", printed))
-        label = f"ockam {version.group() if version else 'of unknown release'}"
+        label = f"ockam {'.'.join(map(str, release_of(printed))) or 'of unknown release'}"
         binaries.append(Binary(label, str(Path(path).resolve())))
     return binaries or [Binary("ockam", missing=f"no `ockam` command: {how}")]
 
@@ -682,6 +695,35 @@ def rust_node(rust: Rust, target: str, _programs_of_the_module: None) -> Place:
 def our_node(ours: Ockamlite, _programs_of_the_module: None) -> Place:
     """An `ockamlite` node open to all."""
     return ours.listening("node", "--trust-everyone", "--insecure")[1]
+
+
+@pytest.fixture(scope="session")
+def place() -> type[Place]:
+    """To name a place from what a ready line said."""
+    return Place
+
+
+@pytest.fixture
+def example(programs: Programs) -> Callable[..., Program]:
+    """Start one of the programs in `examples/`; skip where it is not there yet."""
+
+    def start(name: str, *words: str) -> Program:
+        path = ROOT / "examples" / f"{name}.py"
+        if not path.exists():
+            pytest.skip(f"examples/{name}.py is not there")
+        env = plain_environment() | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        return programs.start(f"example-{name}", [sys.executable, str(path), *words], env)
+
+    return start
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port for a program that cannot be told 0; free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @pytest.fixture(scope="session")
