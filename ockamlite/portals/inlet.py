@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 
     from ockamlite.events import OnEvent
     from ockamlite.limits import Limits
+    from ockamlite.routing.address import Address
     from ockamlite.routing.router import Router
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
-
-_LATE_S = 30.0
-"""How long an address answers after its client was turned away: a late Pong is told so."""
 
 
 class Way(Protocol):
@@ -68,7 +66,7 @@ class Inlet:
         router: Router,
         limits: Limits,
         on_event: OnEvent,
-        spawn: Callable[[Coroutine[object, object, None], str], None],
+        spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
         shared: bytearray,
         way: Way,
     ) -> None:
@@ -83,7 +81,8 @@ class Inlet:
         self._shared = shared
         self._count = 0
         self._server: asyncio.Server | None = None
-        self._late: dict[object, asyncio.TimerHandle] = {}
+        self._asking: dict[Session, asyncio.Task[None]] = {}
+        self._late: dict[Address, asyncio.TimerHandle] = {}
 
     @property
     def endpoint(self) -> str:
@@ -119,16 +118,22 @@ class Inlet:
             session.end("the inlet is closing")
         for address, timer in tuple(self._late.items()):
             timer.cancel()
-            self._router.remove(address)  # type: ignore[arg-type]  # keys are addresses
+            self._router.remove(address)
         self._late.clear()
 
     def _accepted(self) -> Session:
         self._count += 1
         session = InletSession(
-            self._count, self._router, self._limits, self._on_event, self._shared, self.sessions.discard, self
+            self._count, self._router, self._limits, self._on_event, self._shared, self._closed, self
         )
         self.sessions.add(session)
         return session
+
+    def _closed(self, session: Session) -> None:
+        self.sessions.discard(session)
+        task = self._asking.pop(session, None)
+        if task is not None:
+            task.cancel()
 
     def connected(self, session: InletSession) -> None:
         """A client is there: ask the outlet, now or when there is a way to it."""
@@ -139,51 +144,55 @@ class Inlet:
         if route is not None:
             self._ask(session, route)
         else:
-            self._spawn(self._ask_later(session), "inlet waits for its way")
+            self._asking[session] = self._spawn(self._ask_later(session), "inlet waits for its way")
 
     async def _ask_later(self, session: InletSession) -> None:
         try:
             route = await self.way.wait(self._limits.portal_connect_s)
         except OckamError as error:
+            self._asking.pop(session, None)
             self.turn_away(session, str(error))
             return
-        if session.portal.state is not State.CLOSED:
-            self._ask(session, route)
+        self._asking.pop(session, None)
+        self._ask(session, route)
 
     def _ask(self, session: InletSession, route: Route) -> None:
         try:
             session.attach(self._router.flow_of(route[0]), EMPTY_ROUTE)
             session.ask(route)
         except (AlreadyExistsError, NotFoundError) as error:
-            self.turn_away(session, str(error))
+            self.turn_away(session, f"the way to the outlet is gone: {error}")
 
-    def turn_away(self, session: InletSession, reason: str) -> None:
+    def turn_away(self, session: InletSession, reason: str, *, answer_may_come: bool = False) -> None:
         """Close a client whose outlet cannot be reached, and say why."""
         logger.warning("inlet %s: client %s turned away: %s", self.endpoint, session.remote, reason)
         self._on_event(Refused(session.peer_text, self.endpoint, reason))
         flow = session.flow
         session.end(reason)
-        if flow is None or flow.closed is not None:
+        if not answer_may_come or (flow is not None and flow.closed is not None):
             return
-        # The outlet may still be connecting; its Pong must not leave a connection behind.
+        # The outlet may still be connecting, for as long as we waited; its Pong must not leave a
+        # connection behind.
         address = session.address
         self._router.add(address, self._too_late)
         self._router.open(address, (flow,))
-        self._late[address] = asyncio.get_running_loop().call_later(_LATE_S, self._forget, address)
+        late_s = 2 * self._limits.portal_connect_s
+        self._late[address] = asyncio.get_running_loop().call_later(late_s, self._forget, address)
 
-    def _forget(self, address: object) -> None:
+    def _forget(self, address: Address) -> None:
         self._late.pop(address, None)
-        self._router.remove(address)  # type: ignore[arg-type]  # keys are addresses
+        self._router.remove(address)
 
     def _too_late(self, message: Message) -> Gate | None:
         try:
             kind, _, _ = decode(message.payload)
         except OckamError:
             return None
-        if kind is Kind.PONG:
-            answer = Message(message.return_route, Route((message.onward[0],)), DISCONNECT)
-            return self._router.deliver(answer)
-        return None
+        if kind is not Kind.PONG or not message.return_route:
+            return None
+        answer = Message(message.return_route, Route((message.onward[0],)), DISCONNECT)
+        self._router.deliver(answer)  # twice: nobody is here who could take what its target still says
+        return self._router.deliver(answer)
 
     def announce(self, session: InletSession) -> None:
         """A connection is there."""
@@ -217,10 +226,14 @@ class InletSession(Session):
         self._inlet.connected(self)
 
     def ask(self, route: Route) -> None:
-        """Ask the outlet at the end of ``route`` for a connection."""
+        """Ask the outlet at the end of ``route`` for a connection.
+
+        Raises:
+            NotFoundError: the route is gone.
+        """
         limit = self._limits.portal_connect_s
         self._patience = self._loop.call_later(limit, self._no_answer, limit)
-        self.send(PING, route)
+        self._router.deliver(Message(route, self._back, PING))
 
     def pong_received(self, message: Message) -> None:
         """The outlet has connected."""
@@ -239,8 +252,24 @@ class InletSession(Session):
 
     def _no_answer(self, limit: float) -> None:
         self._inlet.turn_away(
-            self, f"the outlet did not answer within {limit:.0f} s; it may not be there or not trust us"
+            self,
+            f"the outlet did not answer within {limit:g} s; it may not be there or not trust us",
+            answer_may_come=True,
         )
+
+    def flow_lost_messages(self) -> None:
+        """The answer may be among what was lost."""
+        if self.portal.state is State.WAITING:
+            self._inlet.turn_away(self, "messages were lost on the way", answer_may_come=True)
+        else:
+            super().flow_lost_messages()
+
+    def flow_closed(self, reason: str) -> None:
+        """The channel or link to the outlet is gone."""
+        if self.portal.state is State.WAITING:
+            self._inlet.turn_away(self, f"the way to the outlet is gone: {reason}")
+        else:
+            super().flow_closed(reason)
 
     def _release(self, reason: str) -> None:
         if self._patience is not None:

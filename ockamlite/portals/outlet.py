@@ -11,6 +11,8 @@ from ockamlite.events import Refused, SessionOpened
 from ockamlite.portals.dial import dial
 from ockamlite.portals.protocol import DISCONNECT, PONG, Kind, State, decode
 from ockamlite.portals.session import Session
+from ockamlite.routing.message import Message
+from ockamlite.routing.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from ockamlite.limits import Limits
     from ockamlite.routing.address import Address
     from ockamlite.routing.endpoint import HostPort
-    from ockamlite.routing.message import Message
     from ockamlite.routing.router import AccessControl, Router
     from ockamlite.wire.gate import Gate
 
@@ -52,14 +53,12 @@ class Outlet:
         self._spawn = spawn
         self._shared = shared
         self._count = 0
-        self._dialling: set[asyncio.Task[None]] = set()
+        self._dialling: dict[Session, asyncio.Task[None]] = {}
         router.add(address, self._handle, allowed=allowed)
 
     async def close(self) -> None:
         """Answer no more and end what runs; may be called twice."""
         self._router.remove(self.address)
-        for task in tuple(self._dialling):
-            task.cancel()
         for session in tuple(self.sessions):
             session.end("the outlet is closing")
 
@@ -74,36 +73,42 @@ class Outlet:
             return None
         if len(self.sessions) >= self._limits.portal_connections:
             self._refuse(message, f"{len(self.sessions)} connections are open, no more are allowed")
-            return None
+            back = Route((self.address,))
+            return self._router.deliver(Message(message.return_route, back, DISCONNECT))
         self._count += 1
-        session = Session(
-            self._count, self._router, self._limits, self._on_event, self._shared, self.sessions.discard
-        )
+        session = Session(self._count, self._router, self._limits, self._on_event, self._shared, self._closed)
         try:
             session.attach(message.flow, message.return_route)
         except AlreadyExistsError:
             self._router.remove(session.address)
             return None
         self.sessions.add(session)
-        task = self._spawn(self._connect(session, message), f"outlet {self.address.name} dials")
-        self._dialling.add(task)
-        task.add_done_callback(self._dialling.discard)
+        self._dialling[session] = self._spawn(
+            self._connect(session, message), f"outlet {self.address.name} dials"
+        )
         return None
+
+    def _closed(self, session: Session) -> None:
+        self.sessions.discard(session)
+        task = self._dialling.pop(session, None)
+        if task is not None:
+            task.cancel()
 
     async def _connect(self, session: Session, message: Message) -> None:
         try:
             async with asyncio.timeout(self._limits.portal_connect_s):
                 failure = await dial(self.target, session)
         except TimeoutError:
-            failure = f"no answer within {self._limits.portal_connect_s:.0f} s"
+            failure = f"no answer within {self._limits.portal_connect_s:g} s"
         except asyncio.CancelledError:
             session.end("the outlet is closing")
             raise
+        finally:
+            self._dialling.pop(session, None)
         if session.portal.state is State.CLOSED:
             return
         if failure is not None:
-            self._refuse(message, f"{self.target}: {failure}", session)
-            session.portal.local_done = True
+            self._refuse(message, f"{self.target}: {failure}")
             session.end(failure)
             return
         session.opened(message.return_route)
@@ -117,12 +122,8 @@ class Outlet:
         )
         session.send(PONG)
 
-    def _refuse(self, message: Message, reason: str, session: Session | None = None) -> None:
-        """Say why here; a waiting inlet of ours closes its client at once, one of Rust's in time."""
+    def _refuse(self, message: Message, reason: str) -> None:
+        """Say why here. An inlet of ours that is told closes its client at once, one of Rust's in time."""
         logger.warning("outlet %s: %s", self.address.name, reason)
         peer = message.flow.peer if message.flow is not None else None
         self._on_event(Refused(str(peer) if peer is not None else None, f"tcp:{self.target}", reason))
-        if session is not None:
-            session.send(DISCONNECT)
-        else:
-            self._router.deliver(message._replace(onward=message.return_route, payload=DISCONNECT, flow=None))

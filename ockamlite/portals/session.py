@@ -6,9 +6,12 @@ Used by both ends; what differs (who asks, who connects) is in ``inlet`` and ``o
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import math
 import socket
 import struct
+import termios
 from typing import TYPE_CHECKING
 
 from ockamlite.errors import NotFoundError, RemoteError
@@ -30,7 +33,9 @@ logger = logging.getLogger(__name__)
 _RESET = struct.pack("ii", 1, 0)
 _STALL_LOOKS = 4
 _REST_S = 30.0
-"""How long a connection that one side has ended may go on, moving or not."""
+"""How long we go on sending to a peer that ended its side, if it may be one that listens no more."""
+_OUR_ADDRESS_BYTES = 12
+"""Length of the address of a session of ours; Rust's have 32. Ours go on listening after their end."""
 
 
 class Session(asyncio.BufferedProtocol):
@@ -119,16 +124,30 @@ class Session(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
             if self._transport.get_write_buffer_size():
-                self._loop.call_later(self._limits.portal_stall_s, self._transport.abort)
+                self._watch_stall(0, 0)
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, *, tell: bool = True) -> None:
         """End at once, so that the application sees an error and not the end of the data."""
-        if self.portal.state is not State.CLOSED and not self.portal.local_done and self._peer_route:
-            try:
-                self._router.deliver(Message(self._peer_route, self._back, DISCONNECT))
-            except NotFoundError:
-                logger.debug("session %d: the peer is gone already", self.number)
+        if tell:
+            self._tell_end()
         self._release(reason)
+        self._reset()
+
+    def _tell_end(self) -> None:
+        """Tell the peer that nothing more comes, and nothing more is taken.
+
+        One Disconnect is a good end; after the second, one of ours gives its application an error.
+        """
+        if self.portal.state is State.CLOSED or not self._peer_route:
+            return
+        try:
+            for _ in range(2 - self.portal.local_done if self.portal.state is State.OPEN else 1):
+                self._router.deliver(Message(self._peer_route, self._back, DISCONNECT))
+        except NotFoundError:
+            logger.debug("session %d: the peer is gone already", self.number)
+
+    def _reset(self) -> None:
+        """Close the application's socket with an error."""
         transport = self._transport
         if transport is not None:
             sock: socket.socket | None = transport.get_extra_info("socket")
@@ -151,6 +170,7 @@ class Session(asyncio.BufferedProtocol):
         for timer in (self._stalled, self._linger):
             if timer is not None:
                 timer.cancel()
+        self._stalled = self._linger = None
         self._gate.open()
         self._on_closed(self)
         if self._announced:
@@ -171,8 +191,7 @@ class Session(asyncio.BufferedProtocol):
 
     def flow_closed(self, reason: str) -> None:
         """The channel or link to the peer is gone."""
-        self.portal.local_done = True
-        self.end(f"the way to the peer is gone: {reason}")
+        self.end(f"the way to the peer is gone: {reason}", tell=False)
 
     # -- the peer's side ------------------------------------------------------------------------
 
@@ -194,8 +213,10 @@ class Session(asyncio.BufferedProtocol):
                 return self._to_application(data)
             case Kind.DISCONNECT if ended_before:
                 # The second one says that the peer's application is gone altogether.
-                self.portal.local_done = True
-                self.end("closed by the peer")
+                self.end("reset by the peer", tell=False)
+            case Kind.DISCONNECT if self.portal.state is State.OPEN:
+                # Not at once: a second one right behind it makes an error of it.
+                self._loop.call_soon(self.peer_finished)
             case Kind.DISCONNECT:
                 self.peer_finished()
             case Kind.PONG:
@@ -209,13 +230,12 @@ class Session(asyncio.BufferedProtocol):
 
     def peer_finished(self) -> None:
         """The peer will send no more."""
-        if self.portal.local_done:
-            self.finish("done")
+        if self.portal.state is State.CLOSED:
             return
         transport = self._transport
         if transport is None:
-            self.end("closed by the peer")
-        elif transport.is_closing():
+            self.end("closed by the peer", tell=False)
+        elif self.portal.local_done or transport.is_closing():
             self.finish("done")
         else:
             # Its application may still answer what it was asked; a Rust peer does not wait for it.
@@ -223,27 +243,31 @@ class Session(asyncio.BufferedProtocol):
             self._await_rest()
 
     def _await_rest(self) -> None:
-        """After one side has ended, the other may go on as long as something moves."""
-        if self._linger is not None:
-            self._linger.cancel()
-        if not self._rest_until:
-            self._rest_until = self._loop.time() + _REST_S
-        moved = (self.portal.sent_bytes, self.portal.received_bytes)
-        self._linger = self._loop.call_later(self._limits.portal_close_grace_s, self._no_rest, moved)
+        """After one side has ended, the other may go on, as long as somebody may be there to hear it."""
+        ours = len(self._peer_route[-1].body) == _OUR_ADDRESS_BYTES if self._peer_route else True
+        now = self._loop.time()
+        self._rest_until = now + _REST_S if self.portal.remote_done and not ours else math.inf
+        self._look_at_rest(ours, now, None)
 
-    def _no_rest(self, before: tuple[int, int]) -> None:
-        self._linger = None
-        waiting = self._transport is not None and self._transport.get_write_buffer_size()
-        moves = waiting or (self.portal.sent_bytes, self.portal.received_bytes) != before
-        if moves and self._loop.time() < self._rest_until:
-            self._await_rest()
-        elif self.portal.remote_done:
+    def _look_at_rest(self, ours: bool, moved_at: float, before: tuple[int, int, int] | None) -> None:
+        now = self._loop.time()
+        state = (self.portal.sent_bytes, self.portal.received_bytes, self._unread_bytes())
+        if state != before:
+            moved_at = now
+        limits = self._limits
+        patience = limits.portal_half_closed_s if ours else limits.portal_close_grace_s
+        if now - moved_at < patience and now < self._rest_until:
+            self._linger = self._loop.call_later(
+                min(limits.portal_close_grace_s, patience) / 2, self._look_at_rest, ours, moved_at, state
+            )
+        elif ours:
+            self.end(f"nothing moved for {patience:.0f} s after one side had ended")
+        else:
+            # Peers of this kind forget a connection once they have ended their side of it, or we ours.
             if not self.portal.local_done:
                 self.portal.local_done = True
                 self.send(DISCONNECT)
-            self.finish("closed by the peer")
-        else:
-            self.end("the peer did not close in time")
+            self.finish("closed by the peer" if self.portal.remote_done else "closed by the application")
 
     def _to_application(self, data: memoryview) -> Gate | None:
         transport = self._transport
@@ -285,18 +309,15 @@ class Session(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The application's socket is gone."""
         self._transport = None
-        if self.portal.state is State.CLOSED:
-            return
-        if not self.portal.local_done or not self.portal.remote_done:
-            self.portal.local_done = True
-            self.send(DISCONNECT)
-        self._release("closed by the application" if exc is None else "reset by the application")
+        if self._stalled is not None:
+            self._stalled.cancel()
+        self._tell_end()
+        self._release("closed here" if exc is None else "reset by the application")
 
     def _application_done(self) -> None:
         if self.portal.state is State.CLOSED:
             return
         if self.portal.state is State.WAITING:
-            self.portal.local_done = True
             self.end("closed by the application before the peer answered")
             return
         if not self.portal.local_done:
@@ -310,25 +331,43 @@ class Session(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The application reads less than the peer sends."""
         self._gate.shut()
-        self._watch_stall(0, 0)
+        if self._stalled is None:
+            self._watch_stall(0, 0)
 
     def resume_writing(self) -> None:
         """The application took what waited."""
-        if self._stalled is not None:
+        if self._stalled is not None and self.portal.state is not State.CLOSED:
             self._stalled.cancel()
             self._stalled = None
         self._gate.open()
 
     def _watch_stall(self, before: int, looks: int) -> None:
         """An application that takes nothing holds the link for everybody; not for ever."""
-        waiting = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        waiting = self._unread_bytes()
         looks = looks + 1 if waiting >= before > 0 else 0
         if looks >= _STALL_LOOKS:
-            self.end(f"the application took nothing for {self._limits.portal_stall_s:.0f} s")
+            reason = f"the application took nothing for {self._limits.portal_stall_s:g} s"
+            logger.warning("session %d with %s: %s", self.number, self.peer_text or "a plain peer", reason)
+            self.end(reason)
             return
         self._stalled = self._loop.call_later(
             self._limits.portal_stall_s / _STALL_LOOKS, self._watch_stall, waiting, looks
         )
+
+    def _unread_bytes(self) -> int:
+        """What the application's end has not acknowledged, here and in the kernel.
+
+        The kernel takes from us in lumps of a megabyte: by them alone a slow reader would seem dead.
+        """
+        transport = self._transport
+        if transport is None:
+            return 0
+        sock = transport.get_extra_info("socket")
+        try:
+            in_kernel: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        except (OSError, ValueError):
+            in_kernel = 0
+        return transport.get_write_buffer_size() + in_kernel
 
     def _pause(self, gate: Gate) -> None:
         if self._held or self._transport is None:
