@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ockamlite.errors import OckamError, UsageError
+from ockamlite.errors import NotFoundError, OckamError, UsageError
 from ockamlite.routing.address import BLE, TCP, UDP, UNIX, WEBSOCKET, Address
 from ockamlite.routing.endpoint import Endpoint
 from ockamlite.routing.message import Flow, Message
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _KINDS: Final = {TCP: "tcp", UDP: "udp", WEBSOCKET: "websocket", BLE: "ble", UNIX: "unix"}
 _WAITING: Final = 32
 """Messages kept while their link is dialled; a handshake sends one."""
+_WAITING_BYTES: Final = 256 * 1024
+"""Bytes of them for one link."""
 _LINKS: Final = 64
 """Links dialled for others at a time."""
 _REFUSE_S: Final = 1.0
@@ -79,7 +81,8 @@ class Forwarder:
                 return None
             waiting = self._waiting[target] = deque()
             self._spawn(self._dial(target, endpoint), f"forwarding to {endpoint}")
-        if len(waiting) < _WAITING:
+        size = sum(len(known.payload) for known in waiting) + len(message.payload)
+        if len(waiting) < _WAITING and size <= _WAITING_BYTES:
             waiting.append(message._replace(payload=bytes(message.payload)))
         return None
 
@@ -102,9 +105,12 @@ class Forwarder:
             self._waiting.pop(target, None)
             return
         self._links[target] = link
-        for message in self._waiting.pop(target, ()):
-            self._send(link, message)
-        await link.closed
+        try:
+            for message in self._waiting.pop(target, ()):
+                self._send(link, message)
+        except NotFoundError as error:
+            logger.info("link to %s has ended already: %s", endpoint, error)
+        await asyncio.wait([link.closed])
         self._links.pop(target, None)
 
     def _send(self, link: Link, message: Message) -> Gate | None:

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 LONGEST_PAUSE_S: Final = 4.0
 """Between two tries: what returns is used again within ten seconds."""
 _FIRST_PAUSE_S: Final = 0.2
+_HURRIED_PAUSE_S: Final = 0.5
+"""Between two tries while somebody waits: a peer that refuses is not asked in a tight loop."""
 _TYPES: Final = {"tcp": TCP, "udp": UDP, "websocket": WEBSOCKET, "ble": BLE, "unix": UNIX}
 
 
@@ -120,24 +122,30 @@ class Path:
         self._open_once = open_once
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
+        self._waiting = 0
         self._on_open: list[Callable[[Opened], None]] = []
 
     @property
     def current(self) -> Route | None:
         """The route, or None while there is none."""
-        return self.opened.route if self.opened is not None else None
+        opened = self.opened
+        if opened is None or any(part.closed.done() for part in opened.parts):
+            return None
+        return opened.route
 
     def on_open(self, callback: Callable[[Opened], None]) -> None:
         """Call ``callback`` each time the path has been opened, before anybody uses it."""
         self._on_open.append(callback)
 
-    async def wait(self, timeout_s: float) -> Route:
-        """Wait for the route; a pause between tries is cut short.
+    async def wait(self, timeout_s: float, *, hurry: bool = True) -> Route:
+        """Wait for the route; with ``hurry`` the pauses between tries are cut short.
 
         Raises:
             UnavailableError: there is none within ``timeout_s`` seconds; says why.
         """
-        self._wanted.set()
+        self._waiting += hurry
+        if self._waiting:
+            self._wanted.set()
         try:
             async with asyncio.timeout(timeout_s):
                 while (route := self.current) is None:
@@ -145,8 +153,12 @@ class Path:
                     await self._changed.wait()
                 return route
         except TimeoutError as error:
-            reason = self.failure or f"not open within {timeout_s:.0f} s"
+            reason = self.failure or f"not open within {timeout_s:g} s"
             raise UnavailableError(f"no way along {self.text}: {reason}") from error
+        finally:
+            self._waiting -= hurry
+            if not self._waiting:
+                self._wanted.clear()
 
     def drop(self, reason: str) -> None:
         """Close what is open, so that it is opened anew."""
@@ -156,9 +168,11 @@ class Path:
 
     async def run(self) -> None:
         """Keep the path open until cancelled."""
+        loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE_S
         try:
             while True:
+                began = loop.time()
                 try:
                     opened = await self._open_once()
                 except OckamError as error:
@@ -166,17 +180,20 @@ class Path:
                         logger.warning("%s: %s; trying on", self.text, error)
                     self.failure = error
                 else:
-                    pause = _FIRST_PAUSE_S
+                    opened_at = loop.time()
                     await self._keep(opened)
-                self._wanted.clear()
+                    if loop.time() - opened_at > LONGEST_PAUSE_S:
+                        pause = _FIRST_PAUSE_S
+                    began = loop.time()
+                # A try that took long was a pause already.
+                left = began + pause * random.uniform(0.5, 1.0) - loop.time()  # noqa: S311  (jitter)
                 try:
-                    async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311  (jitter)
+                    async with asyncio.timeout(max(left, 0.0)):
                         await self._wanted.wait()
                 except TimeoutError:
                     pause = min(2 * pause, LONGEST_PAUSE_S)
                 else:
-                    # Somebody waits; but a peer that refuses is not asked in a tight loop.
-                    await asyncio.sleep(_FIRST_PAUSE_S)
+                    await asyncio.sleep(min(left, began + _HURRIED_PAUSE_S - loop.time()))
         finally:
             if self.opened is not None:
                 self.opened.close()
