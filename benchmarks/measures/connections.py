@@ -24,9 +24,13 @@ class Connections(Measure):
         Column("many", f"{_WIDTH} at once", ratio=True),
         Column("cpu", "tunnel CPU ms each", 2),
     )
+    notes: tuple[str, ...] = (
+        "A fresh tunnel each round: some slow down with every connection they have had.",
+    )
 
     def take(self, bench: Bench, row: str) -> dict[str, float]:
         """Open as many as the sizes say, in turn, then several at a time."""
+        bench.drop(row)
         running, count = bench.running(row), bench.sizes.new_connections
         meter = bench.meter(running.pids)
         one = connections_in_turn(running.port, count)

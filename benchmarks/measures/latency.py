@@ -27,7 +27,7 @@ class Latency(Measure):
         Column("bulk", "that bulk MiB/s"),
     )
     notes: tuple[str, ...] = (
-        "The cores are kept awake by processes that spin at the kernel's idle priority, yielding at once.",
+        "Idle: processes that spin at the kernel's idle priority keep the cores awake; they yield at once.",
         "Beside bulk: a second connection of the same tunnel sends as fast as it can meanwhile.",
     )
 
@@ -36,10 +36,10 @@ class Latency(Measure):
         running, sizes = bench.running(row), bench.sizes
         with cores_awake():
             idle = round_trips(running.port, count=sizes.round_trips, seconds=10.0)
-            # The transfer outlasts the round trips, so that none of them is timed alone.
-            with bench.bulk_beside(running.port, sizes.seconds + 1.0) as finish:
-                beside = round_trips(running.port, count=10**9, seconds=sizes.seconds)
-                bulk = finish()
+        # The transfer outlasts the round trips, so that none of them is timed alone.
+        with bench.bulk_beside(running.port, sizes.seconds + 1.0) as finish:
+            beside = round_trips(running.port, count=10**9, seconds=sizes.seconds)
+            bulk = finish()
         return {
             "idle": percentile(idle, 0.5) * 1e6,
             "idle99": percentile(idle, 0.99) * 1e6,
