@@ -1,6 +1,7 @@
 """Alice sends what you type to Bob's echoer, end-to-end encrypted, through a relay both can reach."""
 
 import asyncio
+import signal
 import sys
 
 from ockamlite import Node, TrustEveryone
@@ -19,4 +20,5 @@ async def main(relay: str = "127.0.0.1:4000") -> None:
             print("Alice received an echo:", reply.text, flush=True)
 
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # at once, even while she waits for a line
 asyncio.run(main(*sys.argv[1:]))

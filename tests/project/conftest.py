@@ -66,6 +66,12 @@ class Program:
             self._process.send_signal(signal.SIGINT)
         await self.rest()
 
+    async def killed_by(self, number: signal.Signals) -> bool:
+        """True if a signal ends it at once and it says nothing."""
+        self._process.send_signal(number)
+        async with asyncio.timeout(_PATIENCE_S):
+            return await self._process.wait() == -number and not await self.complaints()
+
     async def kill(self) -> None:
         """End it, whatever it does."""
         if self._process.returncode is None:

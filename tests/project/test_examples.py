@@ -6,6 +6,7 @@ import ast
 import asyncio
 import io
 import random
+import signal
 import tokenize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,12 @@ async def test_bob_echoes_what_alice_types(start: Any, free_port: Callable[[], i
     assert await alice.rest() == ""
     await bob.interrupt()
     await relay.interrupt()
+
+
+async def test_ctrl_c_ends_alice_while_she_waits_for_a_line(start: Any) -> None:
+    alice = await start("alice")
+    await alice.line()
+    assert await alice.killed_by(signal.SIGINT)
 
 
 def test_bob_and_alice_have_51_lines_together() -> None:
