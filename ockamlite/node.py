@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ockamlite.routing.hops import Hop
     from ockamlite.routing.router import AccessControl
     from ockamlite.secure_channels.channel import SecureChannel
-    from ockamlite.secure_channels.handshake import SecureChannelListener
+    from ockamlite.secure_channels.listener import SecureChannelListener
     from ockamlite.secure_channels.trust import Trust
     from ockamlite.wire import link as wire
     from ockamlite.wire.link import Transport
@@ -504,7 +504,7 @@ class Node:
         self._check_running()
         where = _tcp(bind, listening=True)
         found = FixedWay(way) if isinstance(way, Route) else way
-        inlet = Inlet(self.router, self.limits, self._emit, self.spawn, self._shared, found)
+        inlet = Inlet(self.router, self.limits, self._emit, self._start, self._shared, found)
         await inlet.listen(where, lambda port: f"port {port} is in use")
         self._portals.append(inlet)
         return inlet
