@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ockamlite.identities.change import make_change
+from ockamlite.identities.change import Change, make_change
 from ockamlite.identities.change_history import ChangeHistory, Identity
 from ockamlite.vault.key_store import MemoryKeyStore
 from ockamlite.vault.keys import KeyKind
@@ -30,7 +30,7 @@ def clock() -> int:
 
 
 @pytest.fixture(scope="session")
-def vectors() -> Callable[[str], dict]:
+def vectors() -> Callable[[str], Any]:
     """A file of vectors."""
     return lambda name: json.loads((VECTORS / f"{name}.json").read_text())
 
@@ -47,13 +47,13 @@ def signer() -> Callable[..., Ed25519Signer | P256Signer]:
 
 
 @pytest.fixture(scope="session")
-def history(signer) -> Callable[..., ChangeHistory]:
+def history(signer: Any) -> Callable[..., ChangeHistory]:
     """A history of the keys with these bytes as secrets, a day between changes."""
 
     def make(
         *secrets: int, valid_from: int = T0, lifetime: int = TEN_YEARS, revoke: bool = False
     ) -> ChangeHistory:
-        changes: tuple = ()
+        changes: tuple[Change, ...] = ()
         for number, secret in enumerate(secrets):
             begin = valid_from + 86400 * number
             changes = (
@@ -73,6 +73,6 @@ def history(signer) -> Callable[..., ChangeHistory]:
 
 
 @pytest.fixture(scope="session")
-def identity(history) -> Callable[..., Identity]:
+def identity(history: Any) -> Callable[..., Identity]:
     """The same, verified."""
     return lambda *secrets, **options: history(*secrets, **options).verify()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -13,13 +14,20 @@ from hypothesis import strategies as st
 from ockamlite import cbor
 from ockamlite.errors import DecodeError, RemoteError
 from ockamlite.identities import fields
-from ockamlite.identities.change import make_change
+from ockamlite.identities.change import Change, make_change
 from ockamlite.identities.change_history import ChangeHistory, Comparison, VerifiedHistories
 from ockamlite.identities.faults import Fault, IdentityError
 from ockamlite.identities.fields import DataType
 from ockamlite.limits import LIMITS
 from ockamlite.vault.keys import KeyKind, Signature
 from ockamlite.vault.primitives import sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Any shape at all goes through these.
+encode: Callable[[Any], bytes] = cbor.encode
+decode: Any = cbor.decode
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "identities.json").read_text())
 CASES = {case["name"]: case for case in VECTORS["cases"]}
@@ -51,11 +59,11 @@ ROTATED = bytes.fromhex(CASES["alice rotated with revocation"]["change_history"]
 KINDS = {"ed25519_seed": KeyKind.ED25519, "p256_scalar": KeyKind.P256}
 
 
-def verify(data: bytes):
+def verify(data: bytes) -> Any:
     return ChangeHistory.decode(data).verify()
 
 
-def accepted(case) -> bool:
+def accepted(case: Any) -> bool:
     return "ok" in case["import"] and case["name"] not in STRICTER
 
 
@@ -81,9 +89,10 @@ def test_what_rust_made_is_exported_as_the_same_bytes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if accepted(CASES[n]) and "secrets" in CASES[n]])
-def test_the_same_secrets_make_the_same_bytes_as_in_rust(name: str, signer) -> None:
+def test_the_same_secrets_make_the_same_bytes_as_in_rust(name: str, signer: Any) -> None:
     case = CASES[name]
-    changes, before = (), None
+    changes: tuple[Change, ...] = ()
+    before: Any = None
     for secret, made in zip(case["secrets"], case["import"]["ok"]["changes"], strict=True):
         ((kind, hexed),) = secret.items()
         key = signer(bytes.fromhex(hexed)[0], KINDS[kind])
@@ -121,12 +130,12 @@ def test_w18_a_previous_signature_on_the_first_change_is_refused_though_rust_tak
 
 
 def test_a_null_in_its_place_is_no_previous_signature() -> None:
-    ((data, signature),) = cbor.decode(ALICE)
-    assert verify(cbor.encode([[data, signature, None]])).encoded == ALICE
+    ((data, signature),) = decode(ALICE)
+    assert verify(encode([[data, signature, None]])).encoded == ALICE
 
 
 @pytest.mark.parametrize("vector", VECTORS["compare"], ids=lambda v: f"{v['received']} beside {v['known']}")
-def test_histories_compare_as_in_rust(vector, identity) -> None:
+def test_histories_compare_as_in_rust(vector: Any, identity: Any) -> None:
     people = {
         "one": identity(1), "two": identity(1, 5), "other two": identity(1, 9), "stranger": identity(0x31),
     }  # fmt: skip
@@ -139,29 +148,29 @@ def test_histories_compare_as_in_rust(vector, identity) -> None:
         received.check_not_behind(known)
 
 
-def test_anything_does_beside_nothing_known(identity) -> None:
+def test_anything_does_beside_nothing_known(identity: Any) -> None:
     identity(1).check_not_behind(None)
 
 
 def test_slots_and_bytes_that_mean_nothing_are_neither_kept_nor_exported() -> None:
-    ((data, signature),) = cbor.decode(ALICE)
-    stray = cbor.encode([[data, [*signature, "x"][:2], None, b"more", {1: 2}]]) + bytes(500)
+    ((data, signature),) = decode(ALICE)
+    stray = encode([[data, [*signature, "x"][:2], None, b"more", {1: 2}]]) + bytes(500)
     assert verify(stray).encoded == ALICE
 
 
-def test_a_history_of_the_most_changes_is_accepted_and_of_one_more_refused_unread(history) -> None:
+def test_a_history_of_the_most_changes_is_accepted_and_of_one_more_refused_unread(history: Any) -> None:
     longest = history(*range(1, LIMITS.changes + 1))
     assert len(ChangeHistory.decode(longest.encoded).verify().changes) == LIMITS.changes
     with pytest.raises(DecodeError, match="too long"):
         ChangeHistory.decode(history(*range(1, LIMITS.changes + 2)).encoded)
 
 
-def spoiled(key, **wrong) -> bytes:
+def spoiled(key: Any, **wrong: Any) -> bytes:
     """Alice's first change with one field of its data another, and rightly signed."""
-    body = [None, fields.encode_tagged(key.public_key), False, 1, 2]
+    body: list[Any] = [None, fields.encode_tagged(key.public_key), False, 1, 2]
     body[wrong["slot"]] = wrong["value"]
     data = fields.wrap(DataType.CHANGE, body)
-    return cbor.encode([[data, fields.encode_tagged(key.sign(sha256(data)))]])
+    return encode([[data, fields.encode_tagged(key.sign(sha256(data)))]])
 
 
 @pytest.mark.parametrize(
@@ -173,12 +182,12 @@ def spoiled(key, **wrong) -> bytes:
         (2, 0), (2, None), (3, -1), (3, True), (3, b"1"), (3, None), (4, "2"), (4, -(2**63)),
     ],
 )  # fmt: skip
-def test_a_field_of_another_type_is_refused(slot: int, value, signer) -> None:
+def test_a_field_of_another_type_is_refused(slot: int, value: Any, signer: Any) -> None:
     with pytest.raises(DecodeError):
         verify(spoiled(signer(1), slot=slot, value=value))
 
 
-def test_a_well_formed_change_made_that_way_is_accepted(signer) -> None:
+def test_a_well_formed_change_made_that_way_is_accepted(signer: Any) -> None:
     verify(spoiled(signer(1), slot=2, value=True))
 
 
@@ -216,18 +225,18 @@ VALUES = st.recursive(
 
 
 @given(VALUES, VALUES, VALUES)
-def test_any_cbor_in_any_place_causes_remote_errors_only(one, two, three) -> None:
+def test_any_cbor_in_any_place_causes_remote_errors_only(one: Any, two: Any, three: Any) -> None:
     for shape in (one, [one], [[one, two]], [[one, two, three]]):
         with pytest.raises(RemoteError):
-            verify(cbor.encode(shape))
+            verify(encode(shape))
     with pytest.raises(RemoteError):
-        verify(cbor.encode([[cbor.encode([1, 1, cbor.encode([one, two, three, 1, 2])]), [0, [bytes(64)]]]]))
+        verify(encode([[encode([1, 1, encode([one, two, three, 1, 2])]), [0, [bytes(64)]]]]))
 
 
 # -- the memory of verified histories ------------------------------------------------------------
 
 
-def test_a_history_verified_once_is_not_verified_again(history, monkeypatch) -> None:
+def test_a_history_verified_once_is_not_verified_again(history: Any, monkeypatch: Any) -> None:
     cache = VerifiedHistories()
     first = cache.verify(ChangeHistory.decode(ALICE))
     monkeypatch.setattr(ChangeHistory, "verify", None)
@@ -243,7 +252,7 @@ def test_a_history_that_does_not_hold_is_not_remembered() -> None:
     assert len(cache) == 0
 
 
-def test_the_memory_is_bounded_and_forgets_what_was_not_used_for_longest(identity) -> None:
+def test_the_memory_is_bounded_and_forgets_what_was_not_used_for_longest(identity: Any) -> None:
     cache = VerifiedHistories(limit=2)
     kept = [cache.verify(ChangeHistory(identity(secret).changes)) for secret in (1, 2)]
     assert cache.verify(ChangeHistory(identity(1).changes)) is kept[0]
@@ -279,6 +288,6 @@ def test_a_forged_signature_is_refused_even_if_the_same_changes_were_verified() 
         )
 
 
-def test_an_identity_is_printed_short(identity) -> None:
+def test_an_identity_is_printed_short(identity: Any) -> None:
     one = identity(1, 5)
     assert repr(one) == f"<Identity {one.identifier}, changes: 2>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -54,13 +55,13 @@ ONE = bytes.fromhex(CASES["one"]["credential_and_purpose_key"])
 
 
 @pytest.fixture(scope="session")
-def people():
+def people() -> Any:
     found = [VECTORS[name]["change_history"] for name in ("alice", "authority", "stranger", "verifier")]
     made = [ChangeHistory.decode(bytes.fromhex(one)).verify() for one in found]
     return {str(one.identifier): one for one in made}
 
 
-def check(case, people, *, by_identifier: bool = False):
+def check(case: Any, people: Any, *, by_identifier: bool = False) -> Any:
     presented = CredentialAndPurposeKey.decode(bytes.fromhex(case["credential_and_purpose_key"]))
     expected = case["expected_subject"]
     subject = None
@@ -71,7 +72,7 @@ def check(case, people, *, by_identifier: bool = False):
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if "ok" in CASES[n]["verify"]])
-def test_what_rust_accepts_is_accepted_with_the_same_fields_and_bytes(name: str, people) -> None:
+def test_what_rust_accepts_is_accepted_with_the_same_fields_and_bytes(name: str, people: Any) -> None:
     case, expected = CASES[name], CASES[name]["verify"]["ok"]
     presented, verified = check(case, people, by_identifier=name in STRICTER)
     credential = presented.credential
@@ -91,13 +92,13 @@ def test_what_rust_accepts_is_accepted_with_the_same_fields_and_bytes(name: str,
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if "error" in CASES[n]["verify"]])
-def test_what_rust_refuses_is_refused_by_the_rule_of_that_name(name: str, people) -> None:
+def test_what_rust_refuses_is_refused_by_the_rule_of_that_name(name: str, people: Any) -> None:
     with pytest.raises(IdentityError) as raised:
         check(CASES[name], people)
     assert raised.value.fault is FAULTS[name]
 
 
-def test_w18_a_change_that_the_subject_does_not_have_is_refused_though_rust_takes_it(people) -> None:
+def test_w18_a_change_that_the_subject_does_not_have_is_refused_though_rust_takes_it(people: Any) -> None:
     for name, fault in STRICTER.items():
         assert "ok" in CASES[name]["verify"]
         with pytest.raises(IdentityError) as raised:
@@ -106,7 +107,7 @@ def test_w18_a_change_that_the_subject_does_not_have_is_refused_though_rust_take
 
 
 @pytest.fixture
-def issuer(identity, signer):
+def issuer(identity: Any, signer: Any) -> Any:
     """The authority of the vectors, its credential key, and the attestation of that."""
     authority = identity(0x21)
     return (
@@ -124,7 +125,7 @@ ISSUED = [
 
 
 @pytest.mark.parametrize("name", ISSUED)
-def test_credentials_are_issued_to_the_byte_as_in_rust(name: str, issuer, identity) -> None:
+def test_credentials_are_issued_to_the_byte_as_in_rust(name: str, issuer: Any, identity: Any) -> None:
     expected = CASES[name]["verify"]["ok"]
     # Given the other way round: the order on the wire is ours to make.
     attributes = {bytes.fromhex(k): bytes.fromhex(v) for k, v in reversed(expected["attributes"])}
@@ -136,7 +137,9 @@ def test_credentials_are_issued_to_the_byte_as_in_rust(name: str, issuer, identi
     assert CredentialAndPurposeKey.decode(made.encoded) == made
 
 
-def test_w18_a_credential_of_a_later_key_does_not_help_who_presents_the_old_history(issuer, identity) -> None:
+def test_w18_a_credential_of_a_later_key_does_not_help_who_presents_the_old_history(
+    issuer: Any, identity: Any
+) -> None:
     made = issue_credential(issuer[1], issuer[2], identity(1, 5), {}, created_at=T0, expires_at=T0 + 10_000)
     made.verify([issuer[0]], CLOCK, subject=identity(1, 5))
     made.verify([issuer[0]], CLOCK, subject=identity(1, 5, 9))
@@ -145,7 +148,7 @@ def test_w18_a_credential_of_a_later_key_does_not_help_who_presents_the_old_hist
     assert raised.value.fault is Fault.UNKNOWN_CHANGE
 
 
-def test_a_credential_ends_with_the_authoritys_key_at_the_latest(issuer, identity) -> None:
+def test_a_credential_ends_with_the_authoritys_key_at_the_latest(issuer: Any, identity: Any) -> None:
     made = issue_credential(
         issuer[1], issuer[2], identity(1), {}, created_at=T0, expires_at=T0 + 2 * FIVE_YEARS
     )
@@ -153,7 +156,7 @@ def test_a_credential_ends_with_the_authoritys_key_at_the_latest(issuer, identit
     made.verify([issuer[0]], CLOCK)
 
 
-def test_a_rotated_authority_no_longer_stands_behind_its_old_credentials(issuer, identity) -> None:
+def test_a_rotated_authority_no_longer_stands_behind_its_old_credentials(issuer: Any, identity: Any) -> None:
     made = issue_credential(issuer[1], issuer[2], identity(1), {}, created_at=T0, expires_at=T0 + 10_000)
     with pytest.raises(IdentityError) as raised:
         made.verify([identity(0x21, 0x23)], CLOCK)
@@ -164,7 +167,9 @@ def test_a_rotated_authority_no_longer_stands_behind_its_old_credentials(issuer,
     ("created", "expires", "fault"),
     [(60, 99, None), (61, 99, Fault.CREATED_AHEAD), (-9, 0, None), (-9, -1, Fault.EXPIRED)],
 )
-def test_the_limits_of_time_hold_to_the_second(created, expires, fault, issuer, identity) -> None:
+def test_the_limits_of_time_hold_to_the_second(
+    created: Any, expires: Any, fault: Any, issuer: Any, identity: Any
+) -> None:
     made = issue_credential(
         issuer[1], issuer[2], identity(1), {}, created_at=CLOCK + created, expires_at=CLOCK + expires
     )  # fmt: skip
@@ -187,19 +192,21 @@ MOST = [
 ]
 
 
-def encode(body, signer) -> bytes:
+def encode(body: Any, signer: Any) -> bytes:
     data = fields.wrap(DataType.CREDENTIAL, body)
     return cbor.encode([data, fields.encode_tagged(signer.sign(sha256(data)))])
 
 
 @pytest.mark.parametrize("attributes", MOST)
-def test_attributes_up_to_the_limits_are_issued_and_read(attributes, issuer, identity) -> None:
+def test_attributes_up_to_the_limits_are_issued_and_read(attributes: Any, issuer: Any, identity: Any) -> None:
     made = issue_credential(issuer[1], issuer[2], identity(1), attributes, created_at=1, expires_at=2)
     assert CredentialAndPurposeKey.decode(made.encoded).credential.attributes == attributes
 
 
 @pytest.mark.parametrize("attributes", TOO_MUCH)
-def test_w5_attributes_beyond_the_limits_are_neither_issued_nor_read(attributes, issuer, identity) -> None:
+def test_w5_attributes_beyond_the_limits_are_neither_issued_nor_read(
+    attributes: Any, issuer: Any, identity: Any
+) -> None:
     with pytest.raises(UsageError):
         issue_credential(issuer[1], issuer[2], identity(1), attributes, created_at=1, expires_at=2)
     with pytest.raises(DecodeError):
@@ -214,7 +221,7 @@ def test_w5_attributes_beyond_the_limits_are_neither_issued_nor_read(attributes,
         (2, [True, {}]),
     ],
 )  # fmt: skip
-def test_a_field_of_another_type_is_refused(slot: int, value, signer) -> None:
+def test_a_field_of_another_type_is_refused(slot: int, value: Any, signer: Any) -> None:
     body = [bytes(32), bytes(32), [1, {b"k": b"v"}], 1, 2]
     Credential.decode(encode(body, signer(1)))
     body[slot] = value
@@ -222,7 +229,7 @@ def test_a_field_of_another_type_is_refused(slot: int, value, signer) -> None:
         Credential.decode(encode(body, signer(1)))
 
 
-def test_an_attribute_that_stands_twice_is_refused_though_rust_keeps_the_last(signer) -> None:
+def test_an_attribute_that_stands_twice_is_refused_though_rust_keeps_the_last(signer: Any) -> None:
     """Two readers of one credential must not see different attributes."""
     body = b"\x85\xf6\xf6\x82\x01\xa2\x41k\x41a\x41k\x41b\x01\x02"
     data = cbor.encode([1, 3, body])
@@ -232,7 +239,7 @@ def test_an_attribute_that_stands_twice_is_refused_though_rust_keeps_the_last(si
 
 
 @pytest.mark.parametrize("vector", VECTORS["decode"], ids=lambda v: v["name"])
-def test_malformed_credentials_are_read_or_refused_as_in_rust(vector) -> None:
+def test_malformed_credentials_are_read_or_refused_as_in_rust(vector: Any) -> None:
     data = bytes.fromhex(vector["input"])
     if "ok" in vector["decode"]:
         CredentialAndPurposeKey.decode(data)
@@ -241,7 +248,7 @@ def test_malformed_credentials_are_read_or_refused_as_in_rust(vector) -> None:
             CredentialAndPurposeKey.decode(data)
 
 
-def test_every_flipped_bit_is_refused(people) -> None:
+def test_every_flipped_bit_is_refused(people: Any) -> None:
     authority, alice = (people[VECTORS[name]["identifier"]] for name in ("authority", "alice"))
     for position in range(len(ONE)):
         for bit in range(8):
@@ -259,7 +266,7 @@ def test_every_truncation_is_refused() -> None:
 
 @settings(max_examples=50)
 @given(st.dictionaries(st.binary(max_size=9), st.binary(max_size=9), max_size=9), st.integers(0, 2**64 - 1))
-def test_any_attributes_survive_the_journey(attributes, schema) -> None:
+def test_any_attributes_survive_the_journey(attributes: Any, schema: Any) -> None:
     key = PublicKey(KeyKind.ED25519, bytes(32))
     attestation = PurposeKeyAttestation(b"", Dummy().sign(b""), Identifier(bytes(32)), b"", key, 0, 99)
     alice = ChangeHistory.decode(bytes.fromhex(VECTORS["alice"]["change_history"])).verify()
@@ -276,7 +283,7 @@ class Dummy:
 
     public_key = PublicKey(KeyKind.ED25519, bytes(32))
 
-    def sign(self, digest: bytes):
+    def sign(self, digest: bytes) -> Any:
         from ockamlite.vault.keys import Signature
 
         return Signature(KeyKind.ED25519, bytes(64))

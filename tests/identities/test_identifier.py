@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "identities.json")
 
 
 @pytest.mark.parametrize("vector", VECTORS["identifier_text"], ids=lambda v: repr(v["text"][:6]))
-def test_text_is_parsed_as_rust_parses_it(vector) -> None:
+def test_text_is_parsed_as_rust_parses_it(vector: Any) -> None:
     if "ok" in vector["parsed"]:
         assert str(Identifier.parse(vector["text"])) == vector["parsed"]["ok"]
     else:
@@ -43,6 +44,6 @@ def test_printed_and_parsed_back_it_is_the_same_and_a_key_of_dicts() -> None:
 
 
 @pytest.mark.parametrize("digest", [b"", bytes(31), bytes(33), bytearray(32)])
-def test_an_identifier_has_32_bytes(digest) -> None:
+def test_an_identifier_has_32_bytes(digest: Any) -> None:
     with pytest.raises(UsageError):
         Identifier(digest)

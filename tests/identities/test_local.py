@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +25,7 @@ from ockamlite.vault.vault import handle_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+decode: Any = cbor.decode
 NOW = 1_800_000_000
 DAY = 86_400
 TEN_YEARS = 315_360_000
@@ -40,7 +41,7 @@ def me(store: Store) -> LocalIdentity:
     return create_identity(store, "me", NOW)
 
 
-def met(me: LocalIdentity, now: int):
+def met(me: LocalIdentity, now: int) -> Any:
     """What a peer makes of our handshake."""
     static = me.secure_channel_key(now)[0].public
     return verify_handshake_payload(me.handshake_payload(now), static, now, known=lambda _: None)
@@ -55,7 +56,7 @@ def test_a_peer_accepts_what_a_new_identity_shows(kind: str, store: Store) -> No
 
 
 @pytest.mark.parametrize("kind", ["x25519", "rsa", "", KeyKind.X25519])
-def test_an_identity_has_a_key_that_signs(kind, store: Store) -> None:
+def test_an_identity_has_a_key_that_signs(kind: Any, store: Store) -> None:
     with pytest.raises(UsageError):
         create_identity(store, "me", NOW, kind)
 
@@ -63,19 +64,19 @@ def test_an_identity_has_a_key_that_signs(kind, store: Store) -> None:
 def test_w6_no_credential_is_shown_unless_it_is_given(me: LocalIdentity, store: Store) -> None:
     signer, attestation = me.credential_key(NOW)
     credential = issue_credential(signer, attestation, me.identity, {}, created_at=NOW, expires_at=NOW + 9)
-    assert cbor.decode(me.handshake_payload(NOW))[2] == []
+    assert decode(me.handshake_payload(NOW))[2] == []
     shown = me.handshake_payload(NOW, [credential])
-    assert cbor.decode(shown)[2] == [cbor.decode(credential.encoded)]
+    assert decode(shown)[2] == [decode(credential.encoded)]
     static = me.secure_channel_key(NOW)[0].public
     peer = verify_handshake_payload(shown, static, NOW, known=lambda _: None, authorities=[me.identity])
     assert len(peer.credentials) == 1
-    assert cbor.decode(me.handshake_payload(NOW))[2] == []
+    assert decode(me.handshake_payload(NOW))[2] == []
     with pytest.raises(UsageError):
         me.handshake_payload(NOW, [credential] * (LIMITS.credentials + 1))
 
 
 def test_the_payload_is_made_once_and_our_own_signatures_are_not_checked_again(
-    me: LocalIdentity, monkeypatch
+    me: LocalIdentity, monkeypatch: Any
 ) -> None:
     shown, key = me.handshake_payload(NOW), me.secure_channel_key(NOW)
     monkeypatch.setattr(PublicKey, "verifies", None)
@@ -175,7 +176,9 @@ def test_w23_a_clock_before_the_making_of_the_identity_makes_no_keys(me: LocalId
 
 
 @pytest.mark.parametrize("kind", [None, "p256"])
-def test_a_rotation_keeps_the_identifier_and_changes_all_keys(kind, me: LocalIdentity, store: Store) -> None:
+def test_a_rotation_keeps_the_identifier_and_changes_all_keys(
+    kind: Any, me: LocalIdentity, store: Store
+) -> None:
     before, (old_static, _) = me.identity, me.secure_channel_key(NOW)
     _, old_credentials = me.credential_key(NOW)
     me.rotate(NOW + DAY, kind=kind)
@@ -203,7 +206,7 @@ def test_what_was_attested_before_a_rotation_is_refused_by_who_knows_of_it(me: L
     assert raised.value.fault is Fault.OLDER_HISTORY
 
 
-def test_an_identity_is_not_rotated_beyond_what_peers_accept(store: Store, identity) -> None:
+def test_an_identity_is_not_rotated_beyond_what_peers_accept(store: Store, identity: Any) -> None:
     last = LIMITS.changes - 1
     store.create("me", identity(*range(1, last + 1)))
     SoftwareVault(store.keys).import_key(KeyKind.ED25519, bytes([last]) * 32)
@@ -220,7 +223,7 @@ class DeafStore(MemoryStore):
 
     is_deaf = False
 
-    def put_attestation(self, identity, attestation) -> None:
+    def put_attestation(self, identity: Any, attestation: Any) -> None:
         if self.is_deaf:
             raise StateError("disk full")
         super().put_attestation(identity, attestation)
@@ -285,7 +288,7 @@ def test_a_lost_key_is_reported_and_not_replaced(me: LocalIdentity, store: Store
     assert store.attestation(me.identity, Purpose.SECURE_CHANNEL) == attestation
 
 
-def test_neither_repr_nor_log_shows_a_secret(me: LocalIdentity, store: Store, caplog) -> None:
+def test_neither_repr_nor_log_shows_a_secret(me: LocalIdentity, store: Any, caplog: Any) -> None:
     with caplog.at_level(logging.DEBUG):
         key, attestation = me.secure_channel_key(NOW)
         me.rotate(NOW + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -21,24 +22,32 @@ from ockamlite.identities.store import MemoryStore
 from ockamlite.limits import LIMITS
 from ockamlite.vault.keys import KeyKind, PublicKey
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Any shape at all goes through these.
+encode: Callable[[Any], bytes] = cbor.encode
+decode: Any = cbor.decode
+
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "credentials.json").read_text())
 CLOCK = VECTORS["clock"]
 T0 = 1700000000
 LATER = T0 + 157_680_000
 STATIC = bytes.fromhex("ce8d3ad1ccb633ec7b70c17814a5c76ecd029685050d344745ba05870e587d59")
 ALICE = VECTORS["alice"]
+BAD: tuple[Any, ...] = (0, None, {})
 PAYLOAD = bytes.fromhex("83" + ALICE["change_history"] + ALICE["secure_channel_attestation"] + "80")
 
 
-def nobody(identifier) -> None:
+def nobody(identifier: Any) -> None:
     return None
 
 
 @pytest.fixture
-def attested(signer):
+def attested(signer: Any) -> Any:
     """The attestation of the static key of these tests by an identity with that latest secret."""
 
-    def make(identity, secret: int, **times):
+    def make(identity: Any, secret: int, **times: Any) -> Any:
         key = PublicKey(KeyKind.X25519, STATIC)
         return attest(
             identity,
@@ -51,23 +60,23 @@ def attested(signer):
 
 
 @pytest.fixture
-def payload(identity, attested):
+def payload(identity: Any, attested: Any) -> Any:
     """The payload of an identity with these secrets, and these credentials."""
 
-    def make(*secrets: int, credentials=(), **times) -> bytes:
+    def make(*secrets: int, credentials: Any = (), **times: Any) -> bytes:
         one = identity(*secrets)
         found = [credential.to_cbor() for credential in credentials]
         parts = [[c.to_cbor() for c in one.changes], attested(one, secrets[-1], **times).to_cbor(), found]
-        return cbor.encode(parts)
+        return encode(parts)
 
     return make
 
 
 @pytest.fixture
-def credential(identity, signer):
+def credential(identity: Any, signer: Any) -> Any:
     """A credential of Alice by the authority with that secret."""
 
-    def make(authority: int = 0x21, subject: int = 1, expires_at: int = LATER, **attributes: str):
+    def make(authority: int = 0x21, subject: int = 1, expires_at: int = LATER, **attributes: str) -> Any:
         issuer = identity(authority)
         key = signer(authority + 1)
         attestation = attest(issuer, signer(authority), key.public_key, created_at=T0, expires_at=LATER)
@@ -79,7 +88,7 @@ def credential(identity, signer):
     return make
 
 
-def fault_of(payload: bytes, static: bytes = STATIC, known=nobody, now: int = CLOCK) -> Fault:
+def fault_of(payload: bytes, static: bytes = STATIC, known: Any = nobody, now: int = CLOCK) -> Fault:
     with pytest.raises(IdentityError) as raised:
         verify_handshake_payload(payload, static, now, known=known)
     return raised.value.fault
@@ -97,39 +106,39 @@ def test_a_static_key_that_is_not_the_attested_one_is_refused() -> None:
     assert fault_of(PAYLOAD, bytes(32)) is Fault.OTHER_KEY
 
 
-def test_an_expired_attestation_is_refused_in_the_second_after(payload) -> None:
+def test_an_expired_attestation_is_refused_in_the_second_after(payload: Any) -> None:
     verify_handshake_payload(payload(1, expires_at=CLOCK), STATIC, CLOCK, known=nobody)
     assert fault_of(payload(1, expires_at=CLOCK), now=CLOCK + 1) is Fault.EXPIRED
 
 
-def test_the_attestation_of_another_is_refused(identity, attested) -> None:
+def test_the_attestation_of_another_is_refused(identity: Any, attested: Any) -> None:
     stolen = attested(identity(2), 2).to_cbor()
-    assert fault_of(cbor.encode([[identity(1).changes[0].to_cbor()], stolen, []])) is Fault.OTHER_SUBJECT
+    assert fault_of(encode([[identity(1).changes[0].to_cbor()], stolen, []])) is Fault.OTHER_SUBJECT
 
 
-def test_a_credential_key_in_its_place_is_refused(identity, signer) -> None:
+def test_a_credential_key_in_its_place_is_refused(identity: Any, signer: Any) -> None:
     alice = identity(1)
     stolen = attest(alice, signer(1), PublicKey(KeyKind.ED25519, STATIC), created_at=T0, expires_at=LATER)
-    assert fault_of(cbor.encode([[alice.changes[0].to_cbor()], stolen.to_cbor(), []])) is Fault.OTHER_PURPOSE
+    assert fault_of(encode([[alice.changes[0].to_cbor()], stolen.to_cbor(), []])) is Fault.OTHER_PURPOSE
 
 
-def test_an_attestation_by_a_key_rotated_away_is_refused(identity, attested) -> None:
+def test_an_attestation_by_a_key_rotated_away_is_refused(identity: Any, attested: Any) -> None:
     after = [change.to_cbor() for change in identity(1, 5).changes]
     old = attested(identity(1), 1).to_cbor()
-    assert fault_of(cbor.encode([after, old, []])) is Fault.NOT_LATEST_CHANGE
+    assert fault_of(encode([after, old, []])) is Fault.NOT_LATEST_CHANGE
 
 
-def test_a_history_older_than_known_or_against_it_is_refused(payload, identity) -> None:
+def test_a_history_older_than_known_or_against_it_is_refused(payload: Any, identity: Any) -> None:
     assert fault_of(payload(1), known=lambda _: identity(1, 5)) is Fault.OLDER_HISTORY
     assert fault_of(payload(1, 9), known=lambda _: identity(1, 5)) is Fault.CONFLICTING_HISTORY
     peer = verify_handshake_payload(payload(1, 5), STATIC, T0 + 86_400, known=lambda _: identity(1))
     assert peer.identity == identity(1, 5)
 
 
-def payload_at(base: bytes, position: int, value) -> bytes:
-    parts = cbor.decode(base)
+def payload_at(base: bytes, position: int, value: Any) -> bytes:
+    parts = decode(base)
     parts[position] = value
-    return cbor.encode(parts)
+    return encode(parts)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +148,7 @@ def payload_at(base: bytes, position: int, value) -> bytes:
         b"\xa0",
         b"\x80",
         PAYLOAD[:-1],
-        *(payload_at(PAYLOAD, at, bad) for at in range(3) for bad in (0, None, {})),
+        *(payload_at(PAYLOAD, at, bad) for at in range(3) for bad in BAD),
     ],
 )
 def test_a_payload_of_another_shape_is_a_decode_error(payload: bytes) -> None:
@@ -182,7 +191,7 @@ def test_bytes_put_anywhere_cause_remote_errors_only(at: int, put: bytes) -> Non
 # -- W4, W5: what a stranger can make us keep and compute ------------------------------------------
 
 
-def test_w4_nothing_is_stored_by_verifying_and_only_then_by_remembering(payload) -> None:
+def test_w4_nothing_is_stored_by_verifying_and_only_then_by_remembering(payload: Any) -> None:
     store = MemoryStore()
     peer = verify_handshake_payload(payload(1), STATIC, CLOCK, known=store.known_identity)
     assert store.count_peers() == 0
@@ -191,27 +200,27 @@ def test_w4_nothing_is_stored_by_verifying_and_only_then_by_remembering(payload)
 
 
 def test_w5_more_changes_or_credentials_than_the_limits_are_refused_before_any_signature(
-    identity, monkeypatch
+    identity: Any, monkeypatch: Any
 ) -> None:
-    history, attestation, _ = cbor.decode(PAYLOAD)
+    history, attestation, _ = decode(PAYLOAD)
     monkeypatch.setattr(PublicKey, "verifies", None)
     with pytest.raises(DecodeError, match="too many"):
         verify_handshake_payload(
-            cbor.encode([history, attestation, [0] * (LIMITS.credentials + 1)]), STATIC, CLOCK, known=nobody
+            encode([history, attestation, [0] * (LIMITS.credentials + 1)]), STATIC, CLOCK, known=nobody
         )
     with pytest.raises(DecodeError, match="too long"):
         verify_handshake_payload(
-            cbor.encode([history * (LIMITS.changes + 1), attestation, []]), STATIC, CLOCK, known=nobody
+            encode([history * (LIMITS.changes + 1), attestation, []]), STATIC, CLOCK, known=nobody
         )
 
 
 @pytest.fixture
-def checks(monkeypatch) -> list[PublicKey]:
+def checks(monkeypatch: Any) -> list[PublicKey]:
     """Every check of a signature."""
     made: list[PublicKey] = []
     verifies = PublicKey.verifies
 
-    def count(key: PublicKey, signature, digest) -> bool:
+    def count(key: PublicKey, signature: Any, digest: Any) -> bool:
         made.append(key)
         return verifies(key, signature, digest)
 
@@ -219,7 +228,7 @@ def checks(monkeypatch) -> list[PublicKey]:
     return made
 
 
-def test_w5_each_signature_is_checked_once(payload, credential, identity, checks) -> None:
+def test_w5_each_signature_is_checked_once(payload: Any, credential: Any, identity: Any, checks: Any) -> None:
     data = payload(1, 5, credentials=[credential(role="a")])
     authority = identity(0x21)
     checks.clear()
@@ -228,7 +237,7 @@ def test_w5_each_signature_is_checked_once(payload, credential, identity, checks
     assert len(checks) == 6
 
 
-def test_w5_a_history_seen_before_costs_no_check_with_a_cache(payload, checks) -> None:
+def test_w5_a_history_seen_before_costs_no_check_with_a_cache(payload: Any, checks: Any) -> None:
     data, cache = payload(1, 5), VerifiedHistories()
     verify_handshake_payload(data, STATIC, T0 + 86_400, known=nobody, cache=cache)
     checks.clear()
@@ -236,19 +245,21 @@ def test_w5_a_history_seen_before_costs_no_check_with_a_cache(payload, checks) -
     assert len(checks) == 1
 
 
-def test_w5_a_broken_chain_costs_no_check(history, attested, identity, checks) -> None:
+def test_w5_a_broken_chain_costs_no_check(history: Any, attested: Any, identity: Any, checks: Any) -> None:
     changes = [change.to_cbor() for change in history(*range(1, 40)).changes]
     attestation = attested(identity(1), 1).to_cbor()
     checks.clear()
     changes[20], changes[21] = changes[21], changes[20]
-    assert fault_of(cbor.encode([changes, attestation, []])) is Fault.WRONG_PREDECESSOR
+    assert fault_of(encode([changes, attestation, []])) is Fault.WRONG_PREDECESSOR
     assert checks == []
 
 
 # -- credentials -----------------------------------------------------------------------------------
 
 
-def test_credentials_of_an_authority_give_attributes_until_they_expire(payload, credential, identity) -> None:
+def test_credentials_of_an_authority_give_attributes_until_they_expire(
+    payload: Any, credential: Any, identity: Any
+) -> None:
     authority = identity(0x21)
     data = payload(1, credentials=[credential(role="gateway", expires_at=CLOCK + 5)])
     peer = verify_handshake_payload(data, STATIC, CLOCK, known=nobody, authorities=[authority])
@@ -256,7 +267,9 @@ def test_credentials_of_an_authority_give_attributes_until_they_expire(payload, 
     assert peer.attributes(authority.identifier, CLOCK + 6) == {}
 
 
-def test_w19_the_words_of_two_authorities_are_kept_apart(payload, credential, identity) -> None:
+def test_w19_the_words_of_two_authorities_are_kept_apart(
+    payload: Any, credential: Any, identity: Any
+) -> None:
     one, two, stranger = identity(0x21), identity(0x31), identity(0x41)
     presented = [
         credential(0x21, role="guest"),
@@ -271,7 +284,9 @@ def test_w19_the_words_of_two_authorities_are_kept_apart(payload, credential, id
     assert peer.attributes(stranger.identifier, CLOCK) == {}
 
 
-def test_of_several_credentials_of_one_authority_the_longest_counts(payload, credential, identity) -> None:
+def test_of_several_credentials_of_one_authority_the_longest_counts(
+    payload: Any, credential: Any, identity: Any
+) -> None:
     presented = [credential(n="1"), credential(n="2", expires_at=LATER - 9)]
     for given_ in (presented, presented[::-1]):
         peer = verify_handshake_payload(
@@ -281,7 +296,7 @@ def test_of_several_credentials_of_one_authority_the_longest_counts(payload, cre
 
 
 def test_a_credential_that_does_not_hold_counts_for_nothing_with_a_warning(
-    payload, credential, identity, caplog
+    payload: Any, credential: Any, identity: Any, caplog: Any
 ) -> None:
     authority = identity(0x21)
     data = payload(1, credentials=[credential(subject=2, role="admin"), credential(role="guest")])
@@ -293,13 +308,17 @@ def test_a_credential_that_does_not_hold_counts_for_nothing_with_a_warning(
 
 
 @pytest.mark.parametrize("malformed", [None, 0, [], [1, 2], {1: 2}, [[b"", [0, [bytes(64)]]], []]])
-def test_a_malformed_credential_fails_itself_and_not_the_handshake(malformed, payload, identity) -> None:
+def test_a_malformed_credential_fails_itself_and_not_the_handshake(
+    malformed: Any, payload: Any, identity: Any
+) -> None:
     data = payload_at(payload(1), 2, [malformed])
     peer = verify_handshake_payload(data, STATIC, CLOCK, known=nobody, authorities=[identity(0x21)])
     assert peer.credentials == ()
 
 
-def test_without_an_authority_credentials_are_not_even_read(payload, credential, checks) -> None:
+def test_without_an_authority_credentials_are_not_even_read(
+    payload: Any, credential: Any, checks: Any
+) -> None:
     data = payload(1, credentials=[credential(role="admin")])
     checks.clear()
     peer = verify_handshake_payload(data, STATIC, CLOCK, known=nobody)
@@ -311,11 +330,13 @@ def test_without_an_authority_credentials_are_not_even_read(payload, credential,
 
 
 @pytest.fixture
-def alice(payload) -> PeerIdentity:
+def alice(payload: Any) -> PeerIdentity:
     return verify_handshake_payload(payload(1), STATIC, CLOCK, known=nobody)
 
 
-def test_a_refresh_brings_credentials_and_keeps_those_of_others(alice, identity, credential) -> None:
+def test_a_refresh_brings_credentials_and_keeps_those_of_others(
+    alice: Any, identity: Any, credential: Any
+) -> None:
     one, two = identity(0x21), identity(0x31)
     peer = alice
     for presented in (
@@ -331,8 +352,8 @@ def test_a_refresh_brings_credentials_and_keeps_those_of_others(alice, identity,
     assert not peer.is_revoked
 
 
-def test_a_refresh_of_another_or_with_an_older_history_is_refused(alice, identity) -> None:
-    def fault(history: bytes, peer: PeerIdentity, known=nobody) -> Fault:
+def test_a_refresh_of_another_or_with_an_older_history_is_refused(alice: Any, identity: Any) -> None:
+    def fault(history: bytes, peer: PeerIdentity, known: Any = nobody) -> Fault:
         with pytest.raises(IdentityError) as raised:
             verify_refresh(history, [], peer, CLOCK, known=known)
         return raised.value.fault
@@ -344,7 +365,7 @@ def test_a_refresh_of_another_or_with_an_older_history_is_refused(alice, identit
     assert fault(identity(1, 9).encoded, newer) is Fault.CONFLICTING_HISTORY
 
 
-def test_w15_a_refresh_tells_that_the_key_of_the_channel_was_revoked(alice, identity) -> None:
+def test_w15_a_refresh_tells_that_the_key_of_the_channel_was_revoked(alice: Any, identity: Any) -> None:
     rotated = verify_refresh(identity(1, 5).encoded, [], alice, CLOCK, known=nobody)
     assert not rotated.is_revoked
     revoked = verify_refresh(identity(1, 5, revoke=True).encoded, [], alice, CLOCK, known=nobody)
@@ -352,7 +373,7 @@ def test_w15_a_refresh_tells_that_the_key_of_the_channel_was_revoked(alice, iden
     assert revoked.identity == identity(1, 5, revoke=True)
 
 
-def test_w5_a_refresh_with_more_credentials_than_the_limit_is_refused(alice, identity) -> None:
+def test_w5_a_refresh_with_more_credentials_than_the_limit_is_refused(alice: Any, identity: Any) -> None:
     with pytest.raises(DecodeError):
         verify_refresh(identity(1).encoded, [b""] * (LIMITS.credentials + 1), alice, CLOCK, known=nobody)
 
@@ -367,6 +388,6 @@ def test_a_refresh_of_random_bytes_causes_remote_errors_only(data: bytes) -> Non
     )
 
 
-def test_a_payload_kept_as_received_decodes_to_the_same_history(payload) -> None:
+def test_a_payload_kept_as_received_decodes_to_the_same_history(payload: Any) -> None:
     peer = verify_handshake_payload(payload(1), STATIC, CLOCK, known=nobody)
     assert ChangeHistory.decode(peer.identity.encoded).verify() == peer.identity

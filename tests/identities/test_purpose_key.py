@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -42,11 +43,13 @@ X25519 = PublicKey(KeyKind.X25519, bytes([0x42]) * 32)
 
 
 @pytest.fixture
-def people(identity):
+def people(identity: Any) -> Any:
     return {str(one.identifier): one for one in (identity(1), identity(0x11), identity(0x31))}
 
 
-def check(data: bytes, people, expected: str | None, purpose: Purpose | None = None) -> PurposeKeyAttestation:
+def check(
+    data: bytes, people: Any, expected: str | None, purpose: Purpose | None = None
+) -> PurposeKeyAttestation:
     attestation = PurposeKeyAttestation.decode(data)
     subject = people.get(expected or str(attestation.subject)) or next(iter(people.values()))
     attestation.verify(subject, purpose or attestation.purpose, CLOCK)
@@ -54,7 +57,7 @@ def check(data: bytes, people, expected: str | None, purpose: Purpose | None = N
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if "ok" in CASES[n]["verify"]])
-def test_what_rust_accepts_is_accepted_with_the_same_fields_and_bytes(name: str, people) -> None:
+def test_what_rust_accepts_is_accepted_with_the_same_fields_and_bytes(name: str, people: Any) -> None:
     case, expected = CASES[name], CASES[name]["verify"]["ok"]
     data = bytes.fromhex(case["attestation"])
     attestation = check(data, people, case["expected_subject"])
@@ -74,14 +77,14 @@ def test_what_rust_accepts_is_accepted_with_the_same_fields_and_bytes(name: str,
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if "error" in CASES[n]["verify"]])
-def test_what_rust_refuses_is_refused_by_the_rule_of_that_name(name: str, people) -> None:
+def test_what_rust_refuses_is_refused_by_the_rule_of_that_name(name: str, people: Any) -> None:
     case = CASES[name]
     with pytest.raises(IdentityError) as raised:
         check(bytes.fromhex(case["attestation"]), people, case["expected_subject"])
     assert raised.value.fault is FAULTS[name]
 
 
-def test_attestations_are_made_to_the_byte_as_in_rust(identity, signer) -> None:
+def test_attestations_are_made_to_the_byte_as_in_rust(identity: Any, signer: Any) -> None:
     alice = identity(1)
     made = attest(alice, signer(1), X25519, created_at=T0, expires_at=T0 + FIVE_YEARS)
     assert made.encoded.hex() == CASES["secure channel key"]["attestation"]
@@ -113,7 +116,9 @@ def test_after_a_rotation_the_old_attestation_ends_and_a_new_one_holds() -> None
         (-3601, 10, Fault.OLDER_THAN_ISSUER),
     ],
 )
-def test_the_limits_of_time_hold_to_the_second(created: int, expires: int, fault, identity, signer) -> None:
+def test_the_limits_of_time_hold_to_the_second(
+    created: int, expires: int, fault: Any, identity: Any, signer: Any
+) -> None:
     alice = identity(1)
     made = attest(alice, signer(1), X25519, created_at=CLOCK + created, expires_at=CLOCK + expires)
     if fault is None:
@@ -124,7 +129,7 @@ def test_the_limits_of_time_hold_to_the_second(created: int, expires: int, fault
         assert raised.value.fault is fault
 
 
-def test_a_key_for_one_purpose_serves_no_other(identity, signer) -> None:
+def test_a_key_for_one_purpose_serves_no_other(identity: Any, signer: Any) -> None:
     alice = identity(1)
     for key, other in ((X25519, Purpose.CREDENTIALS), (signer(6).public_key, Purpose.SECURE_CHANNEL)):
         made = attest(alice, signer(1), key, created_at=T0, expires_at=T0 + FIVE_YEARS)
@@ -133,14 +138,14 @@ def test_a_key_for_one_purpose_serves_no_other(identity, signer) -> None:
         assert raised.value.fault is Fault.OTHER_PURPOSE
 
 
-def test_w23_a_lifetime_is_cut_to_that_of_the_identity(identity, signer) -> None:
+def test_w23_a_lifetime_is_cut_to_that_of_the_identity(identity: Any, signer: Any) -> None:
     short = identity(1, lifetime=86_400)
     made = attest(short, signer(1), X25519, created_at=T0, expires_at=T0 + FIVE_YEARS)
     assert made.expires_at == T0 + 86_400
     made.verify(short, Purpose.SECURE_CHANNEL, CLOCK)
 
 
-def test_a_change_signed_as_such_is_no_attestation(history) -> None:
+def test_a_change_signed_as_such_is_no_attestation(history: Any) -> None:
     change = history(1).changes[0]
     stolen = cbor.encode([change.data, fields.encode_tagged(change.signature)])
     with pytest.raises(IdentityError) as raised:
@@ -156,8 +161,8 @@ def test_a_change_signed_as_such_is_no_attestation(history) -> None:
         (2, [1, [[2, [bytes(32)]]]]), (2, [0, []]), (3, -1), (3, False), (4, None), (4, b""),
     ],
 )  # fmt: skip
-def test_a_field_of_another_type_is_refused(slot: int, value, signer) -> None:
-    body = [bytes(32), bytes(32), [0, [bytes(32)]], 1, 2]
+def test_a_field_of_another_type_is_refused(slot: int, value: Any, signer: Any) -> None:
+    body: list[Any] = [bytes(32), bytes(32), [0, [bytes(32)]], 1, 2]
     body[slot] = value
     data = fields.wrap(DataType.ATTESTATION, body)
     with pytest.raises(DecodeError):
@@ -166,7 +171,7 @@ def test_a_field_of_another_type_is_refused(slot: int, value, signer) -> None:
         )  # fmt: skip
 
 
-def test_every_flipped_bit_is_refused(people) -> None:
+def test_every_flipped_bit_is_refused(people: Any) -> None:
     subject = CASES["secure channel key"]["expected_subject"]
     for position in range(len(ATTESTATION)):
         for bit in range(8):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,12 +27,15 @@ from ockamlite.vault.database import FILE_NAME
 from ockamlite.vault.keys import KeyKind
 from ockamlite.vault.vault import handle_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NOW = 1_800_000_000
 HOUR = 3600
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def make_store(request: pytest.FixtureRequest, tmp_path: Path):
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     made: list[Store] = []
 
     def make(**options: int) -> Store:
@@ -48,7 +52,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path):
 
 
 @pytest.fixture
-def store(make_store) -> Store:
+def store(make_store: Callable[[], Store]) -> Store:
     return make_store()
 
 
@@ -90,14 +94,14 @@ def test_what_cannot_be_printed_on_a_line_of_its_own_is_no_name(name: str, store
     assert store.list() == ()
 
 
-def test_an_identity_that_is_not_there_is_neither_rotated_nor_deleted(store: Store, identity) -> None:
+def test_an_identity_that_is_not_there_is_neither_rotated_nor_deleted(store: Store, identity: Any) -> None:
     with pytest.raises(NotFoundError):
         store.delete("nobody")
     with pytest.raises(NotFoundError):
         store.rotate("nobody", identity(1, 5))
 
 
-def test_only_a_continuation_takes_the_place_of_a_history(store: Store, identity) -> None:
+def test_only_a_continuation_takes_the_place_of_a_history(store: Store, identity: Any) -> None:
     store.create("alice", identity(1, 5))
     for wrong in (identity(1), identity(1, 5), identity(1, 9, 5), identity(2, 5, 9)):
         with pytest.raises(UsageError):
@@ -117,7 +121,7 @@ def test_deleting_takes_every_key_along(store: Store) -> None:
     assert all(store.attestation(made.identity, purpose) is None for purpose in Purpose)
 
 
-def test_a_failed_transaction_changes_nothing(store: Store, identity) -> None:
+def test_a_failed_transaction_changes_nothing(store: Store, identity: Any) -> None:
     kept = create_identity(store, "kept", NOW)
     key = handle_of(kept.identity.latest.key.data)
 
@@ -138,7 +142,7 @@ def test_a_failed_transaction_changes_nothing(store: Store, identity) -> None:
 # -- peers -----------------------------------------------------------------------------------------
 
 
-def test_a_peer_is_remembered_with_its_newest_history(store: Store, identity) -> None:
+def test_a_peer_is_remembered_with_its_newest_history(store: Store, identity: Any) -> None:
     one = identity(1).identifier
     assert store.known_identity(one) is None
     for met in (identity(1), identity(1), identity(1, 5), identity(1, 5, 9)):
@@ -147,7 +151,9 @@ def test_a_peer_is_remembered_with_its_newest_history(store: Store, identity) ->
     assert store.count_peers() == 1
 
 
-def test_an_older_or_contradicting_history_is_refused_and_the_known_one_kept(store: Store, identity) -> None:
+def test_an_older_or_contradicting_history_is_refused_and_the_known_one_kept(
+    store: Store, identity: Any
+) -> None:
     store.remember(identity(1, 5), NOW)
     for wrong, fault in ((identity(1), Fault.OLDER_HISTORY), (identity(1, 9), Fault.CONFLICTING_HISTORY)):
         with pytest.raises(IdentityError) as raised:
@@ -156,7 +162,9 @@ def test_an_older_or_contradicting_history_is_refused_and_the_known_one_kept(sto
     assert store.known_identity(identity(1).identifier) == identity(1, 5)
 
 
-def test_w4_the_peer_not_met_for_longest_is_forgotten_first_and_our_own_never(make_store, identity) -> None:
+def test_w4_the_peer_not_met_for_longest_is_forgotten_first_and_our_own_never(
+    make_store: Any, identity: Any
+) -> None:
     store = make_store(most_peers=3)
     own = create_identity(store, "own", NOW)
     people = [identity(secret) for secret in range(1, 6)]
@@ -177,7 +185,7 @@ def test_w4_the_peer_not_met_for_longest_is_forgotten_first_and_our_own_never(ma
     assert store.list() == (("own", own.identity),)
 
 
-def test_meeting_a_peer_again_soon_writes_nothing(home: Path, identity) -> None:
+def test_meeting_a_peer_again_soon_writes_nothing(home: Path, identity: Any) -> None:
     store, watcher = SqliteStore(home), SqliteStore(home)
     store.remember(identity(1), NOW)
     before = watcher.version()
@@ -189,7 +197,9 @@ def test_meeting_a_peer_again_soon_writes_nothing(home: Path, identity) -> None:
     watcher.close()
 
 
-def test_our_own_identity_presented_by_a_peer_is_measured_by_what_we_hold(store: Store, identity) -> None:
+def test_our_own_identity_presented_by_a_peer_is_measured_by_what_we_hold(
+    store: Store, identity: Any
+) -> None:
     store.create("alice", identity(1, 5))
     store.remember(identity(1, 5), NOW)
     with pytest.raises(IdentityError):
@@ -201,7 +211,7 @@ def test_our_own_identity_presented_by_a_peer_is_measured_by_what_we_hold(store:
 # -- on disk ---------------------------------------------------------------------------------------
 
 
-def test_everything_is_there_again_when_the_store_is_opened_anew(home: Path, identity) -> None:
+def test_everything_is_there_again_when_the_store_is_opened_anew(home: Path, identity: Any) -> None:
     store = SqliteStore(home)
     made = create_identity(store, "pi", NOW)
     shown = made.handshake_payload(NOW)
@@ -282,15 +292,15 @@ def test_folder_permissions_are_checked_at_every_opening(home: Path) -> None:
 def test_a_damaged_identity_is_reported_as_damage_with_a_hint(statement: str, home: Path) -> None:
     store = SqliteStore(home)
     create_identity(store, "pi", NOW)
-    damage(store, statement)
+    run(store, statement)
     with pytest.raises(DamagedStateError) as raised:
         store.list()
     assert "backup" in raised.value.hint
     store.close()
 
 
-def damage(store: SqliteStore, statement: str) -> None:
-    store._rows._database.query(statement)
+def run(store: Any, statement: str) -> Any:
+    return store._rows._database.query(statement)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +314,7 @@ def damage(store: SqliteStore, statement: str) -> None:
 def test_a_damaged_purpose_key_is_reported_and_not_replaced(statement: str, home: Path) -> None:
     store = SqliteStore(home)
     create_identity(store, "pi", NOW).secure_channel_key(NOW)
-    damage(store, statement)
+    run(store, statement)
     with pytest.raises(StateError) as raised:
         LocalIdentity.load(store, "pi").secure_channel_key(NOW)
     assert "backup" in raised.value.hint
@@ -312,10 +322,10 @@ def test_a_damaged_purpose_key_is_reported_and_not_replaced(statement: str, home
 
 
 @pytest.mark.parametrize("statement", ["UPDATE peer SET history = x'80'", "UPDATE peer SET met = 'x'"])
-def test_a_damaged_peer_is_reported(statement: str, home: Path, identity) -> None:
+def test_a_damaged_peer_is_reported(statement: str, home: Path, identity: Any) -> None:
     store = SqliteStore(home)
     store.remember(identity(1), NOW)
-    damage(store, statement)
+    run(store, statement)
     with pytest.raises(DamagedStateError):
         store.known_identity(identity(1).identifier)
     store.close()
@@ -323,8 +333,8 @@ def test_a_damaged_peer_is_reported(statement: str, home: Path, identity) -> Non
 
 def test_a_full_disk_while_creating_leaves_no_half_identity(home: Path) -> None:
     store = SqliteStore(home)
-    pages = store._rows._database.query("PRAGMA page_count")[0][0]
-    damage(store, f"PRAGMA max_page_count={pages}")
+    pages = run(store, "PRAGMA page_count")[0][0]
+    run(store, f"PRAGMA max_page_count={pages}")
 
     def create_many() -> None:
         for number in range(1000):
@@ -334,7 +344,7 @@ def test_a_full_disk_while_creating_leaves_no_half_identity(home: Path) -> None:
         create_many()
     made = len(store.list())
     assert made
-    assert store._rows._database.query("SELECT count(*) FROM key") == [(made,)]
+    assert run(store, "SELECT count(*) FROM key") == [(made,)]
     store.close()
 
 

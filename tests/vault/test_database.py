@@ -193,7 +193,7 @@ def test_a_new_file_appears_only_when_it_is_whole(home: Path) -> None:
 def test_a_full_disk_is_a_storage_error_and_leaves_everything_as_it_was(used: Path) -> None:
     database = open_database(used)
     pages = database.query("PRAGMA page_count")[0][0]
-    database.query(f"PRAGMA max_page_count={pages}")
+    database.query(f"PRAGMA max_page_count={pages!r}")
 
     def write() -> None:
         with database.transaction():

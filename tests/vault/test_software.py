@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path):
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "memory":
         yield MemoryKeyStore()
         return
@@ -32,7 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path):
 
 
 @pytest.mark.parametrize("vector", VECTORS["handles"], ids=lambda v: next(iter(v["secret"])))
-def test_public_keys_and_handles_are_those_of_the_rust_vault(vector, store: KeyStore) -> None:
+def test_public_keys_and_handles_are_those_of_the_rust_vault(vector: Any, store: KeyStore) -> None:
     ((name, secret),) = vector["secret"].items()
     vault = SoftwareVault(store)
     handle = vault.import_key(KINDS[name], bytes.fromhex(secret))
