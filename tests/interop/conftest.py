@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent.parent
@@ -265,6 +265,12 @@ class Ockamlite:
     def ask(self, *words: str) -> str:
         """The stdout of a command that must succeed."""
         done = self.run(*words)
+        assert done.returncode == 0, story(done)
+        return done.stdout.strip()
+
+    def python(self, source: str, *words: str) -> str:
+        """The stdout of a program that uses the library in a process of its own."""
+        done = run([sys.executable, "-c", source, *words], self.env)
         assert done.returncode == 0, story(done)
         return done.stdout.strip()
 
@@ -872,9 +878,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[Any]:  # what pytest calls a generator of a report
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the logs of what runs to a failure; note the result for the table."""
     report = yield
     config = item.config
     if report.failed and PROGRAMS in config.stash:
@@ -913,7 +918,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def interop_page(table: list[str]) -> str:
     """The page of the documentation that says what was run and what came out."""
-    version = re.search(r'"(.+)"', (ROOT / "ockamlite" / "_version.py").read_text())
+    version = re.search(r'__version__.*"(.+)"', (ROOT / "ockamlite" / "_version.py").read_text())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     programs = ", ".join(binary.label for binary in BINARIES if binary.path)
     return f"""# Interop with Ockam's Rust implementation

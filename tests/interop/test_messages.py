@@ -13,6 +13,21 @@ import pytest
 
 CONVERSATION = 250
 """More than six rekeyings each way."""
+TALKER = """
+import asyncio, sys
+from ockamlite import Node, TrustEveryone
+
+async def main(port, listener, count):
+    async with Node() as node:
+        link = await node.connect(f"tcp:127.0.0.1:{port}")
+        channel = await node.secure_channel(link.route / listener, trust=TrustEveryone())
+        for number in range(int(count)):
+            reply = await node.ask(channel.route / "uppercase", f"message {number}")
+            assert reply.text == f"MESSAGE {number}", reply
+        print(channel.peer, count)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
 
 
 @pytest.mark.proves("message in clear", "ockamlite → Rust")
@@ -57,3 +72,9 @@ def test_a_rust_node_learns_our_identifier_from_the_handshake(rust: Any, our_nod
 def test_a_rust_channel_to_us_outlives_its_rekeyings(rust_peer: Any, our_node: Any) -> None:
     _, done = rust_peer.channel(our_node, "--to", "echo", "--count", str(CONVERSATION), "--size", "100")
     assert done["count"] == CONVERSATION
+
+
+@pytest.mark.proves("250 messages over a channel", "ockamlite → Rust")
+def test_our_channel_to_rust_outlives_its_rekeyings(ours: Any, rust_node: Any) -> None:
+    printed = ours.python(TALKER, str(rust_node.port), rust_node.listener, str(CONVERSATION))
+    assert printed == f"{rust_node.identifier} {CONVERSATION}"
