@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ockamlite import bare
+from ockamlite.bare import U16  # noqa: TC001  (the codec of a dataclass looks it up)
 from ockamlite.errors import (
     AlreadyExistsError,
     AnswerTimeoutError,
@@ -313,7 +313,7 @@ class Reading:
 
     sensor: str
     celsius: float
-    history: list[bare.U16]
+    history: list[U16]
 
 
 async def test_text_bytes_and_dataclasses_travel_as_their_kind(node: Node) -> None:
