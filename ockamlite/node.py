@@ -28,6 +28,7 @@ from ockamlite.routing.router import Router
 from ockamlite.secure_channels.handshake import SecureChannels
 from ockamlite.secure_channels.trust import TrustEveryone
 from ockamlite.services import echo, uppercase
+from ockamlite.wire.ports import holder_of_port
 from ockamlite.workers.context import Context, ask
 from ockamlite.workers.mailbox import Received, encode_body
 from ockamlite.workers.worker import as_worker, run
@@ -505,7 +506,7 @@ class Node:
         where = _tcp(bind, listening=True)
         found = FixedWay(way) if isinstance(way, Route) else way
         inlet = Inlet(self.router, self.limits, self._emit, self._start, self._shared, found)
-        await inlet.listen(where, lambda port: f"port {port} is in use")
+        await inlet.listen(where, holder_of_port)
         self._portals.append(inlet)
         return inlet
 

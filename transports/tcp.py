@@ -24,7 +24,8 @@ from ockamlite.errors import (
 from ockamlite.routing.endpoint import Endpoint, HostPort
 from ockamlite.wire.framing import LENGTH, LENGTH_BYTES, VERSION, check_version, frame_length
 from ockamlite.wire.gate import Gate
-from transports.sockets import describe, holder_of_port
+from ockamlite.wire.ports import holder_of_port
+from transports.sockets import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import ServingOutput
-from ockamlite.cli.run.serving import first_links, for_ever, in_use_by, running_node, transports
+from ockamlite.cli.run.serving import first_links, for_ever, running_node, transports
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import relay_trust, trust_for_routes, warn_of_everyone
 from ockamlite.cli.run.ways import PlannedWay, PreferredWay, planned_ways, read_portal_endpoint
-from ockamlite.errors import UnavailableError
 
 if TYPE_CHECKING:
     from ockamlite.cli.options import Common
@@ -46,10 +45,7 @@ async def _serve(
 ) -> None:
     async with running_node(state, carriers, output.event) as node:
         paths = [node.path(way.hops, trust=trust, relay_trust=middle_trust) for way in ways]
-        try:
-            inlet = await node.inlet(bind, PreferredWay(paths, output.event))
-        except UnavailableError as error:
-            raise in_use_by(error, bind) from error
+        inlet = await node.inlet(bind, PreferredWay(paths, output.event))
         output.ready(
             f"{inlet.endpoint} -> {', '.join(way.shown for way in ways)}",
             identifier=str(state.identity.identifier),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from ockamlite.cli.run.ways import read_endpoint
-from ockamlite.errors import AlreadyExistsError, UnavailableError, UsageError
+from ockamlite.errors import AlreadyExistsError, UsageError
 from ockamlite.limits import LIMITS
 from ockamlite.node import Node
 
@@ -92,15 +91,6 @@ async def listen(node: Node, endpoints: Iterable[Endpoint]) -> list[Listener]:
 def name_taken(error: AlreadyExistsError) -> UsageError:
     """The error for a ``--service`` or ``--listener`` that is the name of something else in the node."""
     return UsageError(str(error), hint="another name for --service or --listener")
-
-
-def in_use_by(error: UnavailableError, bind: Endpoint) -> UnavailableError:
-    """The same error, naming who holds the port as far as the system tells."""
-    cause = error.__cause__
-    if not isinstance(cause, OSError) or cause.errno != errno.EADDRINUSE:
-        return error
-    holder = import_module("transports.sockets").holder_of_port(bind.host_port.port)
-    return UnavailableError(f"cannot listen at {bind}: {holder}", hint=error.hint)
 
 
 async def for_ever() -> None:
