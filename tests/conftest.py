@@ -91,7 +91,9 @@ class Wire:
             both.create_task(self._pass(there[0], writer, onward=False))
         self._writers -= {writer, there[1]}
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, onward: bool) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, onward: bool
+    ) -> None:
         try:
             writer.write(await reader.readexactly(1))
             while True:
@@ -196,9 +198,7 @@ class Network:
         self.wires.append(wire)
         return wire
 
-    async def portal(
-        self, target: int, *, secure: bool = True, wired: bool = False, **limits: Any
-    ) -> Portal:
+    async def portal(self, target: int, *, secure: bool = True, wired: bool = False, **limits: Any) -> Portal:
         """A gateway whose outlet leads to ``target``, and a laptop whose inlet leads there."""
         gateway, laptop = await self.node(**limits), await self.node(**limits)
         listener = await gateway.listen("tcp:127.0.0.1:0")

@@ -1,0 +1,194 @@
+"""A plain portal never delivers a gap: what a bad hop does to messages, and what applications see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+class Fault:
+    """Does something once to the frames of one direction, beginning with the next."""
+
+    def __init__(self, wire: Any, direction: str, act: Callable[[list[bytes]], list[bytes] | None]) -> None:
+        self._held: list[bytes] = []
+        self._act = act
+        self._wire = wire
+        self._direction = direction
+        self.done = asyncio.Event()
+        setattr(wire, direction, self._frame)
+
+    def _frame(self, frame: bytes) -> list[bytes]:
+        self._held.append(frame)
+        out = self._act(self._held)
+        if out is None:
+            return []
+        setattr(self._wire, self._direction, lambda frame: [frame])
+        self.done.set()
+        return out
+
+
+def drop(frames: list[bytes]) -> list[bytes] | None:
+    return []
+
+
+def swap(frames: list[bytes]) -> list[bytes] | None:
+    return [frames[1], frames[0]] if len(frames) == 2 else None
+
+
+def delay(frames: list[bytes]) -> list[bytes] | None:
+    return [*frames[1:], frames[0]] if len(frames) == 4 else None
+
+
+def repeat(frames: list[bytes]) -> list[bytes] | None:
+    return [frames[0], frames[0], frames[0]]
+
+
+def flip(frames: list[bytes]) -> list[bytes] | None:
+    return [frames[0][:-1] + bytes([frames[0][-1] ^ 1])]
+
+
+class Application:
+    """A service that numbers what it writes on demand and keeps what it reads."""
+
+    def __init__(self) -> None:
+        self.came = bytearray()
+        self.error: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.writer is not None:  # a later connection: an echo
+            while data := await reader.read(65_536):
+                writer.write(data)
+            return
+        self.writer = writer
+        try:
+            while data := await reader.read(65_536):
+                self.came += data
+            self.error.set_result(None)
+        except ConnectionError as error:
+            self.error.set_result(error)
+
+
+async def chunks(writer: asyncio.StreamWriter, session: Any, count: int, until: Any) -> bytes:
+    """Write chunks that each travel in a message of their own."""
+    sent = b""
+    for number in range(count):
+        chunk = bytes([number]) * 1000
+        before = session.portal.sent_bytes
+        writer.write(chunk)
+        sent += chunk
+        await until(lambda before=before: session.portal.sent_bytes == before + 1000)
+    return sent
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("fault", [drop, swap, delay, flip], ids=["drop", "reorder", "delay", "damage"])
+async def test_a_gap_is_an_error_for_both_applications_and_the_channel_lives_on(
+    net: Any, until: Any, fault: Any, direction: str
+) -> None:
+    application = Application()
+    portal = await net.portal(await net.serve(application), wired=True)
+    channel = portal.path.opened.channel
+    reader, writer = await portal.client()
+    await portal.laptop.event("session-open")
+    await until(lambda: application.writer is not None)
+    (here,), (there,) = portal.inlet.sessions, portal.outlet.sessions
+    source, session = (writer, here) if direction == "up" else (application.writer, there)
+    first = await chunks(source, session, 1, until)
+    if direction == "up":
+        await until(lambda: bytes(application.came) == first)
+    else:
+        assert await reader.readexactly(1000) == first
+    doing = Fault(portal.wire, "to_listener" if direction == "up" else "to_dialler", fault)
+    sent = b""
+    for number in range(1, 5):
+        sent += bytes([number]) * 1000
+        source.write(bytes([number]) * 1000)
+        await until(lambda n=number: session.portal.sent_bytes >= 1000 * (n + 1) or session.portal.is_done)
+    await doing.done.wait()
+    for host in (portal.laptop, portal.gateway):
+        closed = await host.event("session-close")
+        assert closed.reason in ("messages were lost on the way", "reset by the peer")
+    # Each application has an error, and of what was sent an unbroken beginning at most.
+    error = await application.error
+    if direction == "up":
+        assert isinstance(error, ConnectionError)
+        assert (first + sent).startswith(bytes(application.came))
+    else:
+        found = b""
+        with pytest.raises(ConnectionError):
+            while data := await reader.read(65_536):
+                found += data
+        assert sent.startswith(found)
+    writer.close()
+    await portal.is_clean()
+    assert portal.path.opened.channel is channel
+    assert not channel.closed.done()
+    reader, writer = await portal.client()
+    writer.write(b"a new connection works")
+    assert await reader.readexactly(22) == b"a new connection works"
+    writer.close()
+    await portal.is_clean()
+
+
+@pytest.mark.parametrize("direction", ["to_listener", "to_dialler"])
+async def test_a_repeated_message_has_no_effect(net: Any, direction: str) -> None:
+    portal = await net.portal(await net.echo(), wired=True)
+    reader, writer = await portal.client()
+    setattr(portal.wire, direction, lambda frame: [frame, frame])
+    for number in range(50):
+        writer.write(bytes([number]) * 1000)
+        assert await reader.readexactly(1000) == bytes([number]) * 1000
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+    await portal.is_clean()
+    assert len(portal.gateway.events("session-open")) == 1
+
+
+async def test_a_lost_ping_turns_the_client_away_and_the_next_is_served(net: Any) -> None:
+    portal = await net.portal(await net.echo(), wired=True, portal_connect_s=0.3)
+    Fault(portal.wire, "to_listener", drop)
+    reader, writer = await portal.client()
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    writer.close()
+    assert "did not answer" in (await portal.laptop.event("refused")).reason
+    reader, writer = await portal.client()
+    writer.write(b"next")
+    assert await reader.readexactly(4) == b"next"
+    writer.close()
+    await portal.is_clean()
+
+
+async def test_a_gap_while_a_client_waits_turns_it_away_and_its_pong_finds_nobody(
+    net: Any, monkeypatch: Any, until: Any
+) -> None:
+    portal = await net.portal(await net.echo(), wired=True)
+    loop = asyncio.get_running_loop()
+    accept = asyncio.Event()
+    connect = loop.create_connection
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        await accept.wait()
+        return await connect(*args, **options)
+
+    reader, writer = await portal.client()
+    monkeypatch.setattr(loop, "create_connection", slowly)
+    await until(lambda: portal.outlet.sessions)
+    route = portal.path.opened.channel.route
+    fault = Fault(portal.wire, "to_dialler", drop)
+    lost = asyncio.ensure_future(portal.laptop.ask(route / "echo", b"lost", timeout_s=20.0))
+    await fault.done.wait()
+    await portal.laptop.ask(route / "echo", b"shows the gap")
+    lost.cancel()
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    writer.close()
+    assert "lost on the way" in (await portal.laptop.event("refused")).reason
+    accept.set()
+    assert (await portal.gateway.event("session-close")).reason == "reset by the peer"
+    await portal.is_clean()
