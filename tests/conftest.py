@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import socket
 import struct
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ockamlite.events import Event
-    from ockamlite.paths import Path
+    from ockamlite.paths import Path as RoutePath
     from ockamlite.portals.inlet import Inlet
     from ockamlite.portals.outlet import Outlet
 
@@ -129,7 +129,7 @@ class Portal:
     laptop: Host
     outlet: Outlet
     inlet: Inlet
-    path: Path
+    path: RoutePath
     wire: Wire | None
     addresses: tuple[int, int] = (0, 0)
 
@@ -235,9 +235,9 @@ class Network:
 def open_sockets() -> int:
     """How many sockets this process has open."""
     found = 0
-    for name in os.listdir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         try:
-            found += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+            found += str(entry.readlink()).startswith("socket:")
         except OSError:
             pass
     return found
