@@ -2,7 +2,7 @@
 
 Several processes may have it open. Writers take the lock at the start of a transaction, so two of
 them never wait for each other in a circle; a busy file is waited for. A rollback journal, not a
-write-ahead log: it needs no shared memory and leaves nothing of a deleted secret behind in a log.
+write-ahead log: it needs no shared memory, and no log keeps a deleted secret until it is folded in.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "ockamlite.sqlite3"
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
-BUSY_S: Final = 10.0
-"""How long to wait for another process; each holds the lock for milliseconds."""
+BUSY_S: Final = 5.0
+"""How long to wait for another process; each holds the lock for milliseconds. Everything else waits too."""
 _APPLICATION_ID: Final = 0x6F636B6C  # "ockl"
 _DAMAGED: Final = frozenset(
     (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA,

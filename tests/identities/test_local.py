@@ -71,6 +71,8 @@ def test_w6_no_credential_is_shown_unless_it_is_given(me: LocalIdentity, store: 
     peer = verify_handshake_payload(shown, static, NOW, known=lambda _: None, authorities=[me.identity])
     assert len(peer.credentials) == 1
     assert decode(me.handshake_payload(NOW))[2] == []
+    most = me.handshake_payload(NOW, [credential] * LIMITS.credentials)
+    verify_handshake_payload(most, static, NOW, known=lambda _: None, authorities=[me.identity])
     with pytest.raises(UsageError):
         me.handshake_payload(NOW, [credential] * (LIMITS.credentials + 1))
 
@@ -156,6 +158,7 @@ def test_w23_lifetimes_end_with_the_identity(me: LocalIdentity) -> None:
     assert last.expires_at == end
     assert met(me, end).attestation_expires_at == end
     assert me.secure_channel_key(end)[1] == last
+    assert me.credential_key(end)[1].expires_at == end
     with pytest.raises(StateError, match="expired") as raised:
         me.secure_channel_key(end + 1)
     assert "rotate me" in raised.value.hint
@@ -278,6 +281,16 @@ def test_an_identity_key_may_be_elsewhere_and_offline_while_a_purpose_key_lasts(
     assert met(again, NOW + DAY).attestation_expires_at == attestation.expires_at
     with pytest.raises(StateError, match="private key"):
         again.secure_channel_key(attestation.expires_at + 1)
+
+
+def test_a_rotation_deletes_the_old_key_wherever_it_is() -> None:
+    elsewhere = SoftwareVault(MemoryKeyStore())
+    me = create_identity(MemoryStore(), "me", NOW, vault=elsewhere)
+    old = handle_of(me.identity.latest.key.data)
+    me.rotate(NOW + 1)
+    with pytest.raises(NotFoundError):
+        elsewhere.signer(old)
+    assert met(me, NOW + 1).identity == me.identity
 
 
 def test_a_lost_key_is_reported_and_not_replaced(me: LocalIdentity, store: Store) -> None:

@@ -25,6 +25,7 @@ from ockamlite.identities.purpose_key import Purpose
 from ockamlite.identities.store import MemoryStore, SqliteStore, Store, default_home
 from ockamlite.vault.database import FILE_NAME
 from ockamlite.vault.keys import KeyKind
+from ockamlite.vault.software import SoftwareVault
 from ockamlite.vault.vault import handle_of
 
 if TYPE_CHECKING:
@@ -108,6 +109,15 @@ def test_only_a_continuation_takes_the_place_of_a_history(store: Store, identity
             store.rotate("alice", wrong)
     store.rotate("alice", identity(1, 5, 9))
     assert store.show("alice") == identity(1, 5, 9)
+
+
+def test_a_rotation_deletes_the_key_it_replaces(store: Store, identity: Any) -> None:
+    vault = SoftwareVault(store.keys)
+    old, new = (vault.import_key(KeyKind.ED25519, bytes([secret]) * 32) for secret in (1, 5))
+    store.create("alice", identity(1))
+    store.rotate("alice", identity(1, 5))
+    assert store.keys.get_key(old) is None
+    assert store.keys.get_key(new) is not None
 
 
 def test_deleting_takes_every_key_along(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
@@ -180,6 +181,31 @@ def test_a_file_that_lost_its_content_is_damage_and_not_a_new_start(used: Path, 
     (used / FILE_NAME).write_bytes((used / FILE_NAME).read_bytes()[:left])
     with pytest.raises(DamagedStateError):
         open_database(used)
+
+
+def test_an_emptied_file_is_called_empty(used: Path) -> None:
+    (used / FILE_NAME).write_bytes(b"")
+    with pytest.raises(DamagedStateError, match="empty"):
+        open_database(used)
+
+
+def test_the_file_is_made_by_one_process_at_a_time(home: Path) -> None:
+    home.mkdir(parents=True, mode=0o700)
+    done = threading.Event()
+    folder = os.open(home, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+
+    def make() -> None:
+        open_database(home).close()
+        done.set()
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    assert not done.wait(0.05)
+    assert list(home.iterdir()) == []
+    os.close(folder)
+    thread.join(10)
+    assert done.is_set()
 
 
 def test_a_new_file_appears_only_when_it_is_whole(home: Path) -> None:
