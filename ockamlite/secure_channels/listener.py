@@ -139,6 +139,8 @@ class SecureChannelListener:
         if message.flow is not pending.flow:
             return None
 
+        before = pending.judged
+
         def verify(payload: bytes, static_key: bytes) -> PeerIdentity:
             # Only who began the handshake can get here; what it shows will not become better.
             pending.judged += 1
@@ -147,10 +149,11 @@ class SecureChannelListener:
         try:
             ciphers, peer = pending.core.receive(bytes(message.payload), verify)
         except (RemoteError, StateError) as error:
-            if not pending.judged:
+            if pending.judged == before:
+                # Data that overtook message 3, or follows one that was refused; or anybody's bytes.
                 logger.debug("message 3 at %s not accepted: %s", self.address.name, error)
-                return None
-            self._owner.refused(self.address.name, error)
+            elif not before:
+                self._owner.refused(self.address.name, error)
             if pending.judged >= _MOST_REFUSALS:
                 self._drop(pending)
             return None
