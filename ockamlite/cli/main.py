@@ -14,6 +14,7 @@ import click
 
 from ockamlite._version import __version__
 from ockamlite.cli.exits import DEFECT, IO, OK, USAGE, exit_code, system_exit_code
+from ockamlite.cli.stop import StoppedError
 from ockamlite.cli.table import COMMANDS, Commands
 from ockamlite.errors import OckamError
 
@@ -39,7 +40,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -71,11 +73,11 @@ def run(args: list[str]) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return IO
-    except KeyboardInterrupt as stop:
+    except StoppedError as stop:
         # Before its event loop took over the signals, a command that serves has nothing to end.
         if args and args[0] in COMMANDS and COMMANDS[args[0]].serves:
             return OK
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+        return 128 + stop.number
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _tell(f"{where}{(error.strerror or str(error)).lower()}", "", system_exit_code(error))
@@ -126,5 +128,5 @@ def _drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(number)
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise StoppedError(number)

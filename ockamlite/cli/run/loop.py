@@ -9,6 +9,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from ockamlite.cli.stop import StoppedError
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -18,8 +20,8 @@ _CLOSE_S: Final = 1.9
 """After a signal we end within this time, closed or not."""
 
 
-class _StoppedError(Exception):
-    """A signal ended the work."""
+class _EndedError(Exception):
+    """A signal ended the work: what leaves the event loop, which would take another one for a defect."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -38,19 +40,19 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """Run what ends by itself.
 
     Raises:
-        KeyboardInterrupt: a signal ended it.
+        StoppedError: a signal ended it.
     """
     try:
         return asyncio.run(_run(work, serving=False))
-    except _StoppedError as error:
-        raise KeyboardInterrupt(error.number) from None
+    except _EndedError as error:
+        raise StoppedError(error.number) from None
 
 
 def serve(work: Coroutine[Any, Any, None]) -> None:
     """Run what serves until SIGINT or SIGTERM, a clean end; a second one ends it at once."""
     try:
         asyncio.run(_run(work, serving=True))
-    except _StoppedError:
+    except _EndedError:
         return
 
 
@@ -76,5 +78,5 @@ async def _run(work: Coroutine[Any, Any, T], *, serving: bool) -> T:
         return await task
     except asyncio.CancelledError:
         if stopped:
-            raise _StoppedError(stopped[0]) from None
+            raise _EndedError(stopped[0]) from None
         raise
