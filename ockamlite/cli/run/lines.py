@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-import queue
 import threading
+import time
+from collections import deque
 from typing import Final
 
 _MOST_LINES: Final = 2000
+_PAUSE_S: Final = 0.02
+"""Between two writes: many lines then cost one wake-up of the thread, not one each."""
 _LAST_S: Final = 0.3
 """How long the last lines may take when we end."""
 
@@ -25,7 +28,9 @@ class LineWriter:
         self.broken: OSError | None = None
         """Why nothing can be written any more; None while it can."""
         self._descriptor = descriptor
-        self._lines: queue.Queue[bytes | None] = queue.Queue(_MOST_LINES)
+        self._lines: deque[bytes] = deque()
+        self._ended = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lines to {descriptor}", daemon=True)
         self._thread.start()
 
@@ -33,26 +38,31 @@ class LineWriter:
         """Write a line, soon."""
         if self.broken is not None:
             return
-        try:
-            self._lines.put_nowait(f"{line}\n".encode(errors="backslashreplace"))
-        except queue.Full:
+        if len(self._lines) >= _MOST_LINES:
             self.dropped += 1
+            return
+        self._lines.append(f"{line}\n".encode(errors="backslashreplace"))
+        if not self._wake.is_set():
+            self._wake.set()
 
     def close(self) -> None:
         """Write what waits, if that goes quickly; may be called twice."""
-        try:
-            self._lines.put_nowait(None)
-        except queue.Full:
-            return
+        self._ended = True
+        self._wake.set()
         self._thread.join(_LAST_S)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
+        while not self._ended or self._lines:
+            self._wake.wait()
+            self._wake.clear()
+            batch = b"".join(self._lines.popleft() for _ in range(len(self._lines)))
             try:
-                write_all(self._descriptor, line)
+                write_all(self._descriptor, batch)
             except OSError as error:
                 self.broken = error
                 return
+            if not self._ended:
+                time.sleep(_PAUSE_S)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

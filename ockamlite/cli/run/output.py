@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import sys
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from ockamlite.cli.run.lines import LineWriter, write_all
@@ -114,7 +113,7 @@ class ServingOutput:
 
 
 def _values(event: Event) -> dict[str, Any]:
-    values = {_KEYS.get(f.name, f.name): getattr(event, f.name) for f in fields(event)}
+    values = {_KEYS.get(name, name): getattr(event, name) for name in event.__slots__}
     if isinstance(event, SessionOpened):
         # A session has a client or a target, by the end of the portal that tells.
         del values["client" if event.client is None else "target"]
