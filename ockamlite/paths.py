@@ -134,8 +134,10 @@ class Path:
         return opened.route
 
     def on_open(self, callback: Callable[[Opened], None]) -> None:
-        """Call ``callback`` each time the path has been opened, before anybody uses it."""
+        """Call ``callback`` each time the path has been opened, before anybody uses it; now, if it is."""
         self._on_open.append(callback)
+        if self.opened is not None:
+            callback(self.opened)
 
     async def wait(self, timeout_s: float, *, hurry: bool = True) -> Route:
         """Wait for the route; with ``hurry`` the pauses between tries are cut short.
