@@ -99,6 +99,7 @@ class SecureChannel:
         self._memory = RouteMemory()
         self._heard = False
         self._answers_probes = False
+        self._trials = _MISSES
         self._silent_looks = 0
         self._idle_looks = 0
         self._look_timer = self._loop.call_later(PROBE_S, self._look)
@@ -242,7 +243,11 @@ class SecureChannel:
         if self.closed.done():
             return
         if self._heard or self.flow.is_held:
-            # What we do not take, because a worker here is slow, says nothing about the peer.
+            # What we do not take, because a worker here is slow, says nothing about the peer; but it
+            # must hear us. And a peer that talks by itself must be known to answer before it falls silent.
+            if not self._heard or (not self._answers_probes and self._trials):
+                self._trials -= self._heard
+                self._probe()
             self._heard = False
             self._silent_looks = self._idle_looks = 0
         else:

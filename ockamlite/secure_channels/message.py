@@ -10,7 +10,6 @@ is written as prefix, payload and :data:`NO_PADDING` (or :func:`padding_for`), j
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, assert_never
 
 from ockamlite.cbor import bytes_head, decode_at
@@ -21,7 +20,7 @@ from ockamlite.routing.codec import (
     array_head,
     bytes_at,
     decode_route_at,
-    encode_route,
+    encode_routes,
     skip_slots,
 )
 
@@ -62,12 +61,7 @@ ChannelMessage: TypeAlias = Application | Refresh | Close
 
 def application_prefix(onward: Route, return_route: Route, payload_length: int) -> bytes:
     """Everything of an application message in front of its payload."""
-    return _routes_prefix(onward, return_route) + bytes_head(payload_length)
-
-
-@lru_cache(maxsize=1024)
-def _routes_prefix(onward: Route, return_route: Route) -> bytes:
-    return _APPLICATION + encode_route(onward) + encode_route(return_route)
+    return _APPLICATION + encode_routes(onward, return_route) + bytes_head(payload_length)
 
 
 def padding_for(length: int) -> bytes:
