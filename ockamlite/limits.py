@@ -15,8 +15,8 @@ class Limits:
     """Largest routing message: the frame limit of Ockam's TCP transport."""
     route_hops: int = 64
     """Longest onward or return route accepted; real routes have under ten hops."""
-    address_bytes: int = 1024
-    """Longest address body accepted; Ockam's own have 32."""
+    address_bytes: int = 256
+    """Longest address body accepted; Ockam's own have 32, host names at most 253."""
     cbor_depth: int = 12
     """Deepest nesting decoded; a credential refresh, the deepest message, nests nine."""
     cbor_items: int = 4096

@@ -26,7 +26,10 @@ _tuple_new: Final = tuple.__new__
 # -- writing ---------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
+_CACHED_HOPS: Final = 8
+"""Routes up to this length are kept encoded; a peer that makes up long ones must not fill our memory."""
+
+
 def encode_route(route: Route) -> bytes:
     """The route as CBOR."""
     parts = [array_head(len(route))]
@@ -36,13 +39,24 @@ def encode_route(route: Route) -> bytes:
     return b"".join(parts)
 
 
-@lru_cache(maxsize=1024)
+def encode_routes(onward: Route, return_route: Route) -> bytes:
+    """Both routes of a message, one behind the other; those in use are kept."""
+    if len(onward) + len(return_route) <= _CACHED_HOPS:
+        return _encode_short_routes(onward, return_route)
+    return encode_route(onward) + encode_route(return_route)
+
+
+@lru_cache(maxsize=512)
+def _encode_short_routes(onward: Route, return_route: Route) -> bytes:
+    return encode_route(onward) + encode_route(return_route)
+
+
 def encode_message_head(onward: Route, return_route: Route) -> bytes:
     """Everything of a message in front of its payload, whose :func:`~ockamlite.cbor.bytes_head` is next.
 
     We send no tracing context: nothing follows the payload.
     """
-    return b"\x83" + encode_route(onward) + encode_route(return_route)
+    return b"\x83" + encode_routes(onward, return_route)
 
 
 def array_head(count: int) -> bytes:
