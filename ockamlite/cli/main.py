@@ -14,7 +14,7 @@ import click
 
 from ockamlite._version import __version__
 from ockamlite.cli.exits import DEFECT, IO, OK, USAGE, exit_code, system_exit_code
-from ockamlite.cli.stop import StoppedError
+from ockamlite.cli.stop import ReaderGoneError, StoppedError
 from ockamlite.cli.table import COMMANDS, Commands
 from ockamlite.errors import OckamError
 
@@ -70,7 +70,7 @@ def run(args: list[str]) -> int:
     except OckamError as error:
         code = exit_code(error)
         return _defect() if code == DEFECT else _tell(str(error), error.hint, code)
-    except BrokenPipeError:
+    except ReaderGoneError:
         _drop_stdout()
         return IO
     except StoppedError as stop:

@@ -1,4 +1,7 @@
-"""What a signal raises. Not a KeyboardInterrupt: click and asyncio have ideas of their own about those."""
+"""What ends a command from outside: a signal, or nobody reading.
+
+Not KeyboardInterrupt and BrokenPipeError: click and asyncio have ideas of their own about those.
+"""
 
 from __future__ import annotations
 
@@ -13,3 +16,7 @@ class StoppedError(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads what we print any more."""

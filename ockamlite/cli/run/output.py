@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ockamlite.cli.run.lines import LineWriter, write_all
 from ockamlite.cli.run.logs import EVENTS, iso_time, printable, set_up
+from ockamlite.cli.stop import ReaderGoneError
 from ockamlite.errors import StorageError
 from ockamlite.events import LinkDown, LinkUp, Refused, RouteChanged, SessionClosed, SessionOpened
 
@@ -29,7 +30,7 @@ def print_result(common: Common, text: str, /, **keys: Any) -> None:
 
     Raises:
         StorageError: stdout takes no more.
-        BrokenPipeError: nobody reads it.
+        ReaderGoneError: nobody reads it.
     """
     line = json.dumps(keys) if common.json else text
     print_bytes(f"{line}\n".encode(errors="backslashreplace"))
@@ -40,12 +41,12 @@ def print_bytes(data: bytes) -> None:
 
     Raises:
         StorageError: stdout takes no more.
-        BrokenPipeError: nobody reads it.
+        ReaderGoneError: nobody reads it.
     """
     try:
         write_all(sys.stdout.fileno(), data)
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
     except OSError as error:
         raise StorageError(f"cannot write to stdout: {(error.strerror or str(error)).lower()}") from error
 

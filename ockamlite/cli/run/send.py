@@ -126,9 +126,9 @@ async def _ask(
                 return await task
         except TimeoutError as error:
             raise AnswerTimeoutError(f"no answer within {timeout_s:g} s", hint=_HINT) from error
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, LinkClosedError) as error:
             if asking.lost is not None:
-                raise asking.lost from None
+                raise asking.lost from error
             raise
 
 
@@ -136,13 +136,20 @@ class _Asking:
     """One question, and the link it goes over."""
 
     def __init__(self, node: Node, timeout_s: float) -> None:
-        self.lost: OckamError | None = None
-        """Why the link has ended before an answer came."""
         self.on_link_lost: Callable[[], object] = bool
         """Called when nothing will come any more."""
         self._node = node
+        self._link: Link | None = None
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + timeout_s
+
+    @property
+    def lost(self) -> OckamError | None:
+        """Why the link has ended before an answer came; None while it lives."""
+        link = self._link
+        if link is None or not link.closed.done():
+            return None
+        return link.error or LinkClosedError(link.closed.result())
 
     @property
     def _left_s(self) -> float:
@@ -159,12 +166,9 @@ class _Asking:
 
     async def _connect(self, endpoint: Endpoint) -> Link:
         link = await self._node.connect(endpoint)
-        link.closed.add_done_callback(lambda _: self._link_closed(link))
+        self._link = link
+        link.closed.add_done_callback(lambda _: self.on_link_lost())
         return link
 
     async def _secure(self, route: Route, trust: Trust) -> SecureChannel:
         return await self._node.secure_channel(route, trust=trust, timeout_s=self._left_s)
-
-    def _link_closed(self, link: Link) -> None:
-        self.lost = link.error or LinkClosedError(link.closed.result())
-        self.on_link_lost()
