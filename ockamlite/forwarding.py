@@ -31,7 +31,7 @@ _WAITING_BYTES: Final = 256 * 1024
 _LINKS: Final = 64
 """Links dialled for others at a time."""
 _REFUSE_S: Final = 1.0
-"""How long a link that could not be dialled is not tried again: a flood must not become one of ours."""
+"""Between two tries to dial the same link: a flood must not become one of ours."""
 
 
 class Forwarder:
@@ -54,6 +54,7 @@ class Forwarder:
         self._allowed: set[tuple[str, str]] = set()
         self._links: dict[Address, Link] = {}
         self._waiting: dict[Address, deque[Message]] = {}
+        self._refused = 0
 
     def allow(self, rules: Iterable[str]) -> None:
         """Allow a kind of link, or one endpoint.
@@ -77,7 +78,11 @@ class Forwarder:
         if waiting is None:
             endpoint = self._endpoint(target)
             if endpoint is None or len(self._links) + len(self._waiting) >= _LINKS:
-                logger.info("message for %s not forwarded: not allowed here", target)
+                self._refused += 1
+                if self._refused & (self._refused - 1) == 0:
+                    # Powers of two: a flood of them must not become a flood of log lines.
+                    why = "not allowed here" if endpoint is None else f"{_LINKS} links are dialled already"
+                    logger.info("message for %s not forwarded: %s (%d so far)", target, why, self._refused)
                 return None
             waiting = self._waiting[target] = deque()
             self._spawn(self._dial(target, endpoint), f"forwarding to {endpoint}")
@@ -97,21 +102,30 @@ class Forwarder:
         return None
 
     async def _dial(self, target: Address, endpoint: Endpoint) -> None:
+        loop = asyncio.get_running_loop()
+        not_before = loop.time() + _REFUSE_S
         try:
             link = await self._connect(endpoint)
         except OckamError as error:
             logger.warning("cannot forward to %s: %s", endpoint, error)
-            await asyncio.sleep(_REFUSE_S)
-            self._waiting.pop(target, None)
-            return
+            not_before = loop.time() + _REFUSE_S
+        else:
+            await self._serve(target, link)
+        # What comes meanwhile waits for nothing, and is forgotten.
+        self._waiting.setdefault(target, deque())
+        await asyncio.sleep(not_before - loop.time())
+        del self._waiting[target]
+
+    async def _serve(self, target: Address, link: Link) -> None:
+        """Send over ``link`` what has waited and what comes, until it ends."""
         self._links[target] = link
         try:
             for message in self._waiting.pop(target, ()):
                 self._send(link, message)
         except NotFoundError as error:
-            logger.info("link to %s has ended already: %s", endpoint, error)
+            logger.info("link to %s has ended already: %s", link.endpoint, error)
         await asyncio.wait([link.closed])
-        self._links.pop(target, None)
+        del self._links[target]
 
     def _send(self, link: Link, message: Message) -> Gate | None:
         flow: Flow | None = message.flow

@@ -16,6 +16,7 @@ from ockamlite.routing.address import Address
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
 from ockamlite.secure_channels.trust import TrustIdentifiers
+from ockamlite.workers.context import ask
 
 
 def free_port() -> int:
@@ -131,7 +132,6 @@ async def test_a_registration_that_the_relay_forgot_is_made_anew(
     found = await relay()
     gateway, _ = await registered(found)
     answered = asyncio.Event()
-    ask = remote_module.ask
 
     async def watched(*args: Any) -> Any:
         result = await ask(*args)

@@ -1,0 +1,234 @@
+"""Links that a message asks for on its way: only where allowed, not too often, and nothing else opened."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from ockamlite import forwarding
+from ockamlite.errors import AnswerTimeoutError, NotFoundError, UsageError
+from ockamlite.routing.address import TCP, Address
+from ockamlite.routing.route import Route
+
+
+def free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+class Way:
+    """A client, a node in the middle, and a node behind it."""
+
+    def __init__(self, client: Any, middle: Any, far: Any, link: Any, listener: Any) -> None:
+        self.client = client
+        self.middle = middle
+        self.far = far
+        self.link = link
+        self.listener = listener
+        self.port: int = listener.endpoint.host_port.port
+        self.next = tcp(self.port)
+        self.route = link.route / self.next
+
+
+def tcp(port: int) -> Address:
+    return Address(TCP, f"127.0.0.1:{port}".encode())
+
+
+@pytest.fixture
+async def way(net: Any) -> Way:
+    client, middle, far = [await net.node() for _ in range(3)]
+    near = await middle.listen("tcp:127.0.0.1:0")
+    listener = await far.listen("tcp:127.0.0.1:0")
+    far.uppercase()
+    far.open("uppercase", listener)
+    link = await client.connect(f"tcp:127.0.0.1:{near.endpoint.host_port.port}")
+    return Way(client, middle, far, link, listener)
+
+
+async def settled(way: Way) -> None:
+    """Wait until the middle has handled what was sent before."""
+    await way.client.ask(way.link.route / "echo", b"settled?")
+
+
+async def test_nothing_is_forwarded_unless_it_was_allowed(way: Way) -> None:
+    with pytest.raises(AnswerTimeoutError):
+        await way.client.ask(way.route / "uppercase", "hello", timeout_s=0.1)
+    assert way.middle.router.dropped == 1
+    assert not way.listener.links
+
+
+async def test_a_node_of_its_own_may_not_forward_either_without_a_rule(way: Way) -> None:
+    with pytest.raises(NotFoundError):
+        await way.middle.ask(Route.of(way.next, "uppercase"), "hello")
+
+
+@pytest.mark.parametrize("rule", ["tcp", "tcp:127.0.0.1:{port}"])
+async def test_what_a_rule_allows_is_forwarded_and_answered(way: Way, rule: str) -> None:
+    way.middle.forward(rule.format(port=way.port))
+    for _ in range(3):
+        assert (await way.client.ask(way.route / "uppercase", "hello")).text == "HELLO"
+    assert len(way.listener.links) == 1  # one link for all of them
+
+
+@pytest.mark.parametrize("rule", ["udp", "tcp:127.0.0.1:{other}", "tcp:localhost:{port}"])
+async def test_what_no_rule_allows_is_not_forwarded(way: Way, rule: str) -> None:
+    way.middle.forward(rule.format(port=way.port, other=free_port()))
+    with pytest.raises(AnswerTimeoutError):
+        await way.client.ask(way.route / "uppercase", "hello", timeout_s=0.1)
+    assert not way.listener.links
+
+
+@pytest.mark.parametrize("rule", ["serial", "", "tcp:nonsense", "1#127.0.0.1:4000"])
+async def test_a_rule_that_says_nothing_is_refused(net: Any, rule: str) -> None:
+    node = await net.node()
+    with pytest.raises(UsageError):
+        node.forward(rule)
+
+
+async def test_hops_that_are_no_endpoint_are_ignored(way: Way) -> None:
+    way.middle.forward("tcp")
+    context = way.client.context()
+    for body in (b"", b"\xff\xfe", b"nonsense", b"127.0.0.1:99999", b"a b:1", b"x" * 900):
+        await context.send(way.link.route / Address(TCP, body) / "uppercase", b"x")
+    await context.send(way.link.route / Address(77, b"127.0.0.1:1") / "uppercase", b"x")
+    await settled(way)
+    assert not way.link.closed.done()
+    assert (await way.client.ask(way.route / "uppercase", "after it")).text == "AFTER IT"
+
+
+async def test_what_was_sent_while_the_link_was_dialled_arrives_in_order(way: Way) -> None:
+    way.middle.forward("tcp")
+    came: list[str] = []
+    done = asyncio.Event()
+
+    async def worker(context: Any, message: Any) -> None:
+        came.append(message.text)
+        if len(came) == 20:
+            done.set()
+
+    way.far.start_worker("keep", worker)
+    way.far.open("keep", way.listener)
+    context = way.client.context()
+    for number in range(20):
+        await context.send(way.route / "keep", str(number))
+    await done.wait()
+    assert came == [str(number) for number in range(20)]
+
+
+async def test_a_flood_to_an_unreachable_target_dials_once_a_second(
+    way: Way, monkeypatch: Any, until: Any
+) -> None:
+    monkeypatch.setattr(forwarding, "_REFUSE_S", 0.3)
+    way.middle.forward("tcp")
+    loop = asyncio.get_running_loop()
+    dialled: list[float] = []
+    connect = way.middle.connect
+
+    async def counted(endpoint: Any) -> Any:
+        dialled.append(loop.time())
+        return await connect(endpoint)
+
+    monkeypatch.setattr(way.middle._forwarder, "_connect", counted)
+    nobody = tcp(free_port())
+    context = way.client.context()
+    while len(dialled) < 3:
+        await context.send(way.link.route / nobody / "uppercase", b"flood")
+        await asyncio.sleep(0)
+    assert all(b - a >= 0.29 for a, b in pairwise(dialled))
+    (waiting,) = way.middle._forwarder._waiting.values()
+    assert len(waiting) <= 32
+    assert way.link.closed.done() is False
+    await until(lambda: not way.middle._forwarder._waiting)
+
+
+async def test_a_target_that_closes_at_once_is_not_dialled_more_often(
+    net: Any, way: Way, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(forwarding, "_REFUSE_S", 0.2)
+    dialled: list[float] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dialled.append(asyncio.get_running_loop().time())
+
+    port = await net.serve(serve)
+    way.middle.forward("tcp")
+    context = way.client.context()
+    while len(dialled) < 3:
+        await context.send(way.link.route / tcp(port) / "uppercase", b"flood")
+        await asyncio.sleep(0)
+    assert all(b - a >= 0.15 for a, b in pairwise(dialled))
+
+
+async def test_what_waits_for_a_link_is_bounded_in_bytes(way: Way, monkeypatch: Any) -> None:
+    way.middle.forward("tcp")
+    go_on = asyncio.Event()
+    connect = way.middle.connect
+
+    async def slowly(endpoint: Any) -> Any:
+        await go_on.wait()
+        return await connect(endpoint)
+
+    monkeypatch.setattr(way.middle._forwarder, "_connect", slowly)
+    context = way.client.context()
+    for _ in range(20):
+        await context.send(way.route / "uppercase", bytes(100_000))
+    await settled(way)
+    (waiting,) = way.middle._forwarder._waiting.values()
+    assert sum(len(message.payload) for message in waiting) <= 256 * 1024
+    go_on.set()
+    assert (await way.client.ask(way.route / "uppercase", "after it")).text == "AFTER IT"
+
+
+async def test_the_number_of_links_is_bounded(way: Way, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setattr(forwarding, "_LINKS", 1)
+    caplog.set_level(logging.INFO)
+    way.middle.forward("tcp")
+    await way.client.ask(way.route / "uppercase", "first")
+    context = way.client.context()
+    for _ in range(100):
+        await context.send(way.link.route / tcp(free_port()) / "uppercase", b"x")
+    await settled(way)
+    assert len(way.middle._links) == 2
+    said = [r for r in caplog.records if "not forwarded" in r.getMessage()]
+    assert 0 < len(said) < 10  # a flood of messages is no flood of lines
+
+
+async def test_the_far_node_reaches_only_who_asked(way: Way) -> None:
+    way.middle.forward("tcp")
+    came: list[Any] = []
+    bystander_at_middle, bystander_at_client = Address.local("secret"), Address.local("secret")
+    way.middle.router.add(bystander_at_middle, came.append)
+    way.client.router.add(bystander_at_client, came.append)
+    answer = await way.client.ask(way.route / "uppercase", "hello")
+    assert answer.text == "HELLO"
+    (link,) = way.listener.links
+    context = way.far.context()
+    named = [address for node in (way.middle, way.client) for address in node.router._table]
+    for target in named:
+        await context.send(link.route / target, b"x")
+        await context.send(link.route / target / "secret", b"x")
+        await context.send(link.route / target / target / "secret", b"x")
+    await context.send(link.route / tcp(way.port) / "uppercase", b"x")
+    await way.far.ask(link.route / "echo", b"after it all")
+    await settled(way)
+    assert not came
+
+
+async def test_a_link_that_ended_is_dialled_again(net: Any, way: Way, until: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(forwarding, "_REFUSE_S", 0.05)
+    way.middle.forward("tcp")
+    await way.client.ask(way.route / "uppercase", "hello")
+    await way.far.close()
+    await until(lambda: not way.middle._forwarder._links and not way.middle._forwarder._waiting)
+    again = await net.node()
+    listener = await again.listen(f"tcp:127.0.0.1:{way.port}")
+    again.uppercase()
+    again.open("uppercase", listener)
+    assert (await way.client.ask(way.route / "uppercase", "again")).text == "AGAIN"
