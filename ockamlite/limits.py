@@ -82,6 +82,24 @@ class Limits:
     links_per_listener: int = 2048
     """Links accepted by one listener at a time."""
 
+    # Datagrams
+    datagram_messages_per_peer: int = 16
+    """Messages of one peer that may be under way in pieces; the one begun first gives way."""
+    datagram_reassembly_s: float = 5.0
+    """How long the pieces of one message may take: no path delays a datagram for longer."""
+    datagram_peer_bytes: int = 24 * 1024 * 1024
+    """Kept of unfinished messages of one peer: the longest message in the smallest usual pieces."""
+    datagram_pending_bytes: int = 48 * 1024 * 1024
+    """The same for all peers of a socket whose address is proven."""
+    datagram_unproven_peer_bytes: int = 128 * 1024
+    """The same for an address that has proven nothing: a handshake, or a few portal messages."""
+    datagram_unproven_pending_bytes: int = 4 * 1024 * 1024
+    """The same for all of these: a flood of first pieces must not fill the memory."""
+    datagram_peers: int = 1024
+    """Links accepted on one socket at a time; the longest idle, least proven one gives way."""
+    datagram_idle_s: float = 300.0
+    """How long an accepted link may bring nothing; peers that live send something every ten seconds."""
+
     # Portals and relays
     portal_chunk_bytes: int = 48 * 1024
     """Payload of one portal message; what every Ockam release accepts."""
