@@ -100,6 +100,14 @@ class Limits:
     datagram_idle_s: float = 300.0
     """How long an accepted link may bring nothing; peers that live send something every ten seconds."""
 
+    reliable_message_bytes: int = 1024 * 1024
+    """Longest message over a serial or BLE link, and all that are put together there at a time: a
+    minute and a half at 115,200 Bd."""
+    reliable_queue_bytes: int = 4 * 1024 * 1024
+    """Bytes waiting in such a link before it refuses more: senders who mind its gates never see this."""
+    reliable_sessions: int = 16
+    """Earlier sessions of the peer whose late frames such a link knows and ignores."""
+
     # Portals and relays
     portal_chunk_bytes: int = 48 * 1024
     """Payload of one portal message; what every Ockam release accepts."""
