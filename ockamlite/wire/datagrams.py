@@ -57,10 +57,8 @@ class Piece:
 
 def encode_piece(piece: Piece) -> bytes:
     """The datagram that holds ``piece``."""
-    if piece.dialect is Dialect.A:
-        ending = bytes((_TRUE if piece.total else _FALSE,))
-    else:
-        ending = _uint(piece.total)
+    is_last = bytes((_TRUE if piece.total else _FALSE,))
+    ending = is_last if piece.dialect is Dialect.A else _uint(piece.total)
     head = array_head(_SLOTS) + b"\x01" + _uint(piece.number) + _uint(piece.place) + ending
     return head + bytes_head(len(piece.data)) + piece.data
 

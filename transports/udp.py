@@ -1,0 +1,417 @@
+"""Ockam's UDP transport: links over datagrams, dialled and accepted.
+
+A dialled link is a socket with a fixed peer. A listening socket makes a link for each remote address that has
+sent a whole routing message. Nothing is repeated: what a network loses is lost, and what is above must see it
+(secure channels do).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+from collections import OrderedDict
+from hashlib import blake2s
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from ockamlite.errors import DecodeError, LinkBrokenError, UnavailableError, UsageError
+from ockamlite.routing.codec import decode_message
+from ockamlite.routing.endpoint import Endpoint, HostPort
+from ockamlite.wire.datagram_path import DatagramPath
+from ockamlite.wire.datagrams import OVERHEAD_BYTES, Dialect, decode_piece, split
+from ockamlite.wire.heartbeats import (
+    TOKEN_BYTES,
+    Heartbeat,
+    Kind,
+    answer_to,
+    decode_heartbeat,
+    encode_heartbeat,
+)
+from ockamlite.wire.reassembly import Reassembler
+from transports.sockets import describe
+from transports.udp_link import UdpLink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ockamlite.limits import Limits
+    from ockamlite.wire.link import Link
+
+_BUFFER_BYTES: Final = 4 * 1024 * 1024
+"""Asked for on both sides of a socket; the system gives what it allows."""
+_LEAST_ROOM_BYTES: Final = 20 * 1024
+_ANSWER_S: Final = 0.1
+"""How long dialling waits for an answer or a refusal; other nodes of Ockam send neither."""
+_RESOLVE_S: Final = 10.0
+_READS: Final = 64
+"""Datagrams taken in one turn of the loop."""
+_DATAGRAM_BYTES: Final = 65_536
+_PROVEN: Final = 4096
+"""Addresses without a link that are remembered as proven."""
+_IDLE_S: Final = 10.0
+"""A link with a proven peer gives way to a stranger only after such silence."""
+_REFUSED: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
+_PATH_MTU_PROBE: Final = 3
+"""Linux: never fragment, and do not trust the path MTU that others report."""
+
+
+class UdpTransport:
+    """Makes UDP links; see :class:`ockamlite.wire.link.Transport`."""
+
+    kind: ClassVar[str] = "udp"
+    options: ClassVar[Collection[str]] = ("dialect",)
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    async def connect(self, endpoint: Endpoint) -> Link:
+        """Dial ``udp:host:port``, every address the name resolves to, in order.
+
+        A refusal is only seen where the host sends one; a link to a host that is silent opens.
+        """
+        target = HostPort.parse(endpoint.details)
+        dialect = _dialect(endpoint)
+        if not target.port:
+            raise UsageError(f"{endpoint}: port 0 cannot be dialled")
+        error: OSError | None = None
+        for family, address in await _resolve(endpoint, target):
+            port = UdpPort(str(endpoint), self._limits, dialect)
+            try:
+                port.open(family, dial=address)
+                link = port.dialled(HostPort(address[0], address[1]))
+                await link.answered(_ANSWER_S)
+            except OSError as failure:
+                port.close()
+                error = failure
+            except BaseException:
+                port.give_up()
+                raise
+            else:
+                return link
+        reason = describe(error) if error is not None else "host unknown"
+        raise UnavailableError(f"{endpoint}: {reason}") from error
+
+    async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> UdpListener:
+        """Accept links at ``udp:host:port``; port 0 picks one."""
+        target = HostPort.parse(endpoint.details, allow_any_host=True)
+        dialect = _dialect(endpoint)
+        family, address = (await _resolve(endpoint, target))[0]
+        port = UdpPort(str(endpoint), self._limits, dialect, accept)
+        try:
+            bound = port.open(family, bind=address)
+        except (OSError, OverflowError) as error:
+            port.close()
+            reason = describe(error)
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                reason = f"UDP port {target.port} is in use"
+            text = f"cannot listen at {endpoint}: {reason}"
+            raise UnavailableError(text, hint="choose another port, or port 0") from error
+        found = Endpoint(endpoint.kind, str(HostPort(target.host, bound)), endpoint.options)
+        port.endpoint = str(found)
+        return UdpListener(found, port)
+
+
+class UdpListener:
+    """A listening UDP endpoint."""
+
+    def __init__(self, endpoint: Endpoint, port: UdpPort) -> None:
+        self.endpoint = endpoint
+        self._port = port
+
+    async def close(self) -> None:
+        """Make no more links; the port is free when those that are open have ended."""
+        self._port.accept_no_more()
+
+
+class UdpPort:
+    """One socket, and the links over it."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        limits: Limits,
+        dialect: Dialect,
+        accept: Callable[[Link], None] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self._limits = limits
+        self._dialect = dialect
+        self._accept = accept
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self._only: UdpLink | None = None
+        """The link of a dialled socket."""
+        self._links: OrderedDict[Any, UdpLink] = OrderedDict()
+        """The links of a listening one by remote address, longest silent first."""
+        self._proven: OrderedDict[Any, None] = OrderedDict()
+        self._known = Reassembler(
+            limits,
+            peer_bytes=limits.datagram_peer_bytes,
+            all_bytes=limits.datagram_pending_bytes,
+            peers=limits.datagram_peers,
+        )
+        self._strangers = Reassembler(
+            limits,
+            peer_bytes=limits.datagram_unproven_peer_bytes,
+            all_bytes=limits.datagram_unproven_pending_bytes,
+            peers=limits.datagram_peers,
+        )
+        self._secret = os.urandom(16)
+        self._buffer = memoryview(bytearray(_DATAGRAM_BYTES))
+        self._room = _LEAST_ROOM_BYTES
+        self._waiting: list[UdpLink] = []
+
+    # -- the socket -----------------------------------------------------------------------------
+
+    def open(self, family: int, *, bind: Any = None, dial: Any = None) -> int:
+        """Open the socket; the port it was given.
+
+        Raises:
+            OSError: it cannot be bound or dialled.
+        """
+        sock = self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        # The system counts its bookkeeping, too, which for small datagrams is as much again.
+        self._room = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 4
+        if sys.platform == "linux":
+            level, option = (
+                (socket.IPPROTO_IPV6, 23) if family == socket.AF_INET6 else (socket.IPPROTO_IP, 10)
+            )
+            sock.setsockopt(level, option, _PATH_MTU_PROBE)
+        if bind is not None:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(bind)
+        else:
+            sock.connect(dial)
+        self._loop.add_reader(sock, self._readable)
+        return int(sock.getsockname()[1])
+
+    def close(self) -> None:
+        """Give the socket up; may be called twice."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def give_up(self) -> None:
+        """Close a socket whose dialling was cancelled, and tell its peer."""
+        if self._only is not None:
+            self._only.abort(LinkBrokenError("given up"))
+        self.close()
+
+    def send(self, datagram: bytes, remote: Any) -> bool:
+        """Send, or lose; False if the socket is full.
+
+        Raises:
+            OSError: the peer of a dialled socket refuses, or the datagram is too large.
+        """
+        sock = self._socket
+        if sock is None:
+            return True
+        try:
+            if remote is None:
+                sock.send(datagram)
+            else:
+                sock.sendto(datagram, remote)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE or (remote is None and error.errno in _REFUSED):
+                raise
+        return True
+
+    def when_writable(self, link: UdpLink) -> None:
+        """Let ``link`` go on when the socket takes more."""
+        if self._socket is None:
+            return
+        if not self._waiting:
+            self._loop.add_writer(self._socket, self._writable)
+        self._waiting.append(link)
+
+    def _writable(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if self._socket is not None:
+            self._loop.remove_writer(self._socket)
+        for link in waiting:
+            link.flush()
+
+    def _readable(self) -> None:
+        for _ in range(_READS):
+            sock = self._socket
+            if sock is None:
+                return
+            try:
+                size, remote = sock.recvfrom_into(self._buffer)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if self._only is not None and error.errno in _REFUSED:
+                    self._only.refused(error)
+                continue
+            self._datagram(self._buffer[:size], remote)
+
+    # -- what comes -----------------------------------------------------------------------------
+
+    def _datagram(self, data: memoryview, remote: Any) -> None:
+        now = self._loop.time()
+        try:
+            piece = decode_piece(data)
+        except DecodeError:
+            return
+        link = self._only or self._links.get(remote)
+        proven = remote in self._proven
+        if link is not None:
+            link.path.received(len(data), piece.dialect, now)
+            proven = link.path.is_proven
+            if self._only is None:
+                self._links.move_to_end(remote)
+        pool = self._known
+        if not proven or self._strangers.has_begun(remote, piece.number):
+            pool = self._strangers
+        message = pool.add(remote, piece, now)
+        if message is not None:
+            try:
+                heartbeat = decode_heartbeat(message)
+                if heartbeat is not None:
+                    self._heartbeat(heartbeat, len(data), piece.dialect, remote, link)
+                elif link is not None:
+                    link.take(message)
+                else:
+                    self._first(message, piece.dialect, remote)
+            except DecodeError:
+                return
+        if link is not None:
+            link.flush()
+
+    def _heartbeat(
+        self, heartbeat: Heartbeat, size: int, dialect: Dialect, remote: Any, link: UdpLink | None
+    ) -> None:
+        proof = self._proof(remote)
+        if link is not None:
+            link.heartbeat(heartbeat, size, proof)
+        elif heartbeat.kind is Kind.ASK:
+            # Nothing is kept of who asks, until it shows that our answer reached it.
+            if heartbeat.proof == proof:
+                self._proven[remote] = None
+                self._proven.move_to_end(remote)
+                if len(self._proven) > _PROVEN:
+                    self._proven.popitem(last=False)
+            answer = encode_heartbeat(answer_to(heartbeat, size, proof=proof, room=self.room))
+            if len(answer) + OVERHEAD_BYTES <= size and self._accept is not None:
+                for datagram in split(answer, self._number(), dialect, len(answer) + OVERHEAD_BYTES):
+                    self.send(datagram, remote)
+
+    def _first(self, message: bytes, dialect: Dialect, remote: Any) -> None:
+        """Make a link for a remote that has sent a whole message.
+
+        Raises:
+            DecodeError: it is no routing message.
+        """
+        if self._accept is None or not decode_message(message)[0] or not self._has_place(remote):
+            return
+        now = self._loop.time()
+        path = self._path(dialect, dialled=False)
+        path.received(len(message), dialect, now)
+        if remote in self._proven:
+            path.is_proven = True
+            path.hello(now)
+        link = UdpLink(self, path, remote, HostPort(remote[0], remote[1]), self._limits)
+        self._links[remote] = link
+        self._accept(link)
+        link.take(message)
+        link.flush()
+
+    def _has_place(self, remote: Any) -> bool:
+        if len(self._links) < self._limits.datagram_peers:
+            return True
+        now = self._loop.time()
+        victim = next((link for link in self._links.values() if not link.path.is_proven), None)
+        if victim is None:
+            oldest = next(iter(self._links.values()))
+            victim = oldest if remote in self._proven or oldest.path.silent_s(now) > _IDLE_S else None
+        if victim is None:
+            return False
+        victim.abort(LinkBrokenError("idle, and another one needed its place"))
+        return True
+
+    # -- links ----------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """What one peer may have under way to us."""
+        shared = self._room // max(1, len(self._links))
+        return max(_LEAST_ROOM_BYTES, min(self._limits.link_buffer_bytes, shared))
+
+    def dialled(self, remote: HostPort) -> UdpLink:
+        """The link of a dialled socket."""
+        path = self._path(self._dialect, dialled=True)
+        path.hello(self._loop.time())
+        self._only = UdpLink(self, path, None, remote, self._limits)
+        self._only.flush()
+        return self._only
+
+    def ended(self, link: UdpLink) -> None:
+        """Forget a link."""
+        self._known.forget(link.address)
+        self._strangers.forget(link.address)
+        if link is self._only:
+            self.close()
+        elif self._links.get(link.address) is link:
+            del self._links[link.address]
+            self._close_if_unused()
+
+    def accept_no_more(self) -> None:
+        """Make no more links."""
+        self._accept = None
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._accept is None and not self._links:
+            self.close()
+
+    def _path(self, dialect: Dialect, *, dialled: bool) -> DatagramPath:
+        return DatagramPath(
+            self._limits,
+            dialect=dialect,
+            number=self._number(),
+            token=lambda: os.urandom(TOKEN_BYTES),
+            now=self._loop.time(),
+            dialled=dialled,
+        )
+
+    def _number(self) -> int:
+        return int.from_bytes(os.urandom(2), "big")
+
+    def _proof(self, remote: Any) -> bytes:
+        return blake2s(repr(remote).encode(), key=self._secret, digest_size=TOKEN_BYTES).digest()
+
+
+def _dialect(endpoint: Endpoint) -> Dialect:
+    named = dict(endpoint.options).get("dialect", "b")
+    try:
+        return Dialect(named)
+    except ValueError as error:
+        raise UsageError(f"{endpoint}: dialect {named!r} is neither a nor b") from error
+
+
+async def _resolve(endpoint: Endpoint, target: HostPort) -> list[tuple[int, Any]]:
+    """The families and addresses of a host.
+
+    Raises:
+        UnavailableError: it has none.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_RESOLVE_S):
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)
+    except TimeoutError as error:
+        raise UnavailableError(f"{endpoint}: its name was not resolved within {_RESOLVE_S:.0f} s") from error
+    except (OSError, UnicodeError) as error:
+        raise UnavailableError(f"{endpoint}: {describe(error)}") from error
+    return [(family, address) for family, _, _, _, address in found]
