@@ -95,6 +95,9 @@ class Limits:
     """The same for an address that has proven nothing: a handshake, or a few portal messages."""
     datagram_unproven_pending_bytes: int = 4 * 1024 * 1024
     """The same for all of these: a flood of first pieces must not fill the memory."""
+    datagram_advance_bytes_per_s: int = 16 * 1024
+    """Sent beyond three times what unproven addresses sent, over all of them: thirty handshakes of Rust
+    peers, whose first message is a fifth of its answer; 0 answers none of those."""
     datagram_peers: int = 1024
     """Links accepted on one socket at a time; the longest idle, least proven one gives way."""
     datagram_idle_s: float = 300.0

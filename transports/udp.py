@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from ockamlite.errors import DecodeError, LinkBrokenError, UnavailableError, UsageError
 from ockamlite.routing.codec import decode_message
 from ockamlite.routing.endpoint import Endpoint, HostPort
-from ockamlite.wire.datagram_path import DatagramPath
+from ockamlite.wire.datagram_path import Advance, DatagramPath
 from ockamlite.wire.datagrams import OVERHEAD_BYTES, Dialect, decode_piece, split
 from ockamlite.wire.heartbeats import (
     TOKEN_BYTES,
@@ -158,6 +158,7 @@ class UdpPort:
             all_bytes=limits.datagram_unproven_pending_bytes,
             peers=limits.datagram_peers,
         )
+        self._advance = Advance(limits.datagram_advance_bytes_per_s, self._loop.time())
         self._secret = os.urandom(16)
         self._buffer = memoryview(bytearray(_DATAGRAM_BYTES))
         self._room = _LEAST_ROOM_BYTES
@@ -383,6 +384,7 @@ class UdpPort:
             token=lambda: os.urandom(TOKEN_BYTES),
             now=self._loop.time(),
             dialled=dialled,
+            advance=self._advance,
         )
 
     def _number(self) -> int:

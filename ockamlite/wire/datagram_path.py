@@ -40,10 +40,35 @@ _FIRST_ROUND_S: Final = 0.1
 _LEAST_ROUND_S: Final = 0.05
 _LONGEST_ROUND_S: Final = 2.0
 _CHECK_SIZE_S: Final = 1.0
+_MOST_ADVANCED_BYTES: Final = 1536
+"""Of the advance for one address: the answer of a handshake, with a credential or two."""
+_LATER_S: Final = 0.1
 _MARKS: Final = 32
 _GUESSABLE_BYTES: Final = 12
 """Shorter addresses are names; the random ones of a node have 60 bits in 12 bytes, or more."""
 _NEVER: Final = float("inf")
+
+
+class Advance:
+    """What a socket may send to unproven addresses beyond their due, over all of them.
+
+    The first message of a Rust peer's handshake has a hundred bytes, the answer five hundred, and only then
+    can the address prove itself. Whoever makes us answer somebody else's address gains no more than this.
+    """
+
+    def __init__(self, bytes_per_s: float, now: float) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._left = bytes_per_s
+        self._at = now
+
+    def draw(self, size: int, now: float) -> bool:
+        """Take ``size`` bytes, if they are there."""
+        self._left = min(self._bytes_per_s, self._left + (now - self._at) * self._bytes_per_s)
+        self._at = now
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
 
 
 class _Mark:
@@ -67,6 +92,7 @@ class DatagramPath:
         token: makes 8 bytes that nobody can guess.
         now: the time; the same clock everywhere.
         dialled: True if our side chose the address, so that nothing about it needs proof.
+        advance: what all unproven addresses share beyond their due.
         largest: the longest datagram worth trying.
     """
 
@@ -79,6 +105,7 @@ class DatagramPath:
         token: Callable[[], bytes],
         now: float,
         dialled: bool,
+        advance: Advance,
         largest: int = PROBED_BYTES[-1],
     ) -> None:
         self.dialect = dialect
@@ -93,6 +120,8 @@ class DatagramPath:
         """What the remote wants to be shown."""
         self._limits = limits
         self._dialled = dialled
+        self._advance = advance
+        self._advanced_bytes = 0
         self._largest = largest
         self._number = number
         self._token = token
@@ -144,13 +173,15 @@ class DatagramPath:
     def next_datagram(self, now: float) -> bytes | None:
         """The next datagram that may leave now; it counts as sent."""
         if self._control:
-            if not self._may_send(len(self._control[0])):
+            if not self._may_send(len(self._control[0]), now):
                 return None
             return self._count(self._control.popleft())
         if self._ready is None:
             self._ready = self._cut()
         datagram = self._ready
-        if datagram is None or not self._may_send(len(datagram)) or not self._may_flow(len(datagram), now):
+        if datagram is None or not self._may_send(len(datagram), now):
+            return None
+        if not self._may_flow(len(datagram), now):
             return None
         self._ready = None
         self._sent_data += len(datagram)
@@ -190,8 +221,18 @@ class DatagramPath:
         (datagram,) = split(message, self._next_number(), self.dialect, len(message) + OVERHEAD_BYTES)
         return datagram
 
-    def _may_send(self, size: int) -> bool:
-        return self.is_proven or self._sent_bytes + size <= ANSWER_FACTOR * self._received_bytes
+    def _may_send(self, size: int, now: float) -> bool:
+        due = ANSWER_FACTOR * self._received_bytes + self._advanced_bytes
+        beyond = self._sent_bytes + size - due
+        if self.is_proven or beyond <= 0:
+            return True
+        if self._advanced_bytes + beyond > _MOST_ADVANCED_BYTES:
+            return False
+        if not self._advance.draw(beyond, now):
+            self._pace_at = now + _LATER_S
+            return False
+        self._advanced_bytes += beyond
+        return True
 
     def _count(self, datagram: bytes) -> bytes:
         self._sent_bytes += len(datagram)
