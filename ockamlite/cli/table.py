@@ -40,6 +40,12 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "send": Entry("ockamlite.cli.send", "Send one message along a route and print the reply."),
     "identity": Entry("ockamlite.cli.identity", "An identity is who a node is: create, show, rotate it."),
+    "board": Entry(
+        "ockamlite.cli.board", "Say which board this is, which links it has and what blocks them."
+    ),
+    "scan": Entry(
+        "ockamlite.cli.scan", "Look for neighbours: Bluetooth LE, serial ports, the local network."
+    ),
     "demo": Entry("ockamlite.cli.demo", "The whole system on this machine, without hardware, in seconds."),
     "completion": Entry("ockamlite.cli.completion", "Print what makes a shell complete our options."),
 }

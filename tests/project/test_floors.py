@@ -65,10 +65,18 @@ IMPORTERS = {
     "bleak": "transports.ble",
     "dbus_fast": "transports.ble",
     "serial_asyncio": "transports.serial",
+    "gpiod": "boards.led",
+    "zeroconf": "boards.neighbours",
 }
 """The module, or package, that alone imports an outside package."""
 
-SHORTCUTS = {"ockamlite.cli.run.serving": {"transports.tcp", "transports.sockets"}}
+SHORTCUTS = {
+    "ockamlite.cli.run.serving": {"transports.tcp", "transports.sockets"},
+    "ockamlite.cli.run.board": {
+        "boards.detection", "boards.doctor", "boards.machine", "boards.profiles",
+    },
+    "ockamlite.cli.run.scan": {"boards.machine", "boards.neighbours", "boards.serial_ports"},
+}  # fmt: skip
 """What the command names itself: to look through all that is installed costs a third of its start."""
 
 NO_LOOP_BELOW = 3
