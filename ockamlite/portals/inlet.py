@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError, UnavailableError
+from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError
 from ockamlite.events import Refused, SessionOpened
 from ockamlite.portals.protocol import DISCONNECT, PING, Kind, State, decode
 from ockamlite.portals.session import Session
+from ockamlite.portals.sockets import Acceptor
 from ockamlite.routing.endpoint import HostPort
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import EMPTY_ROUTE, Route
@@ -72,7 +72,6 @@ class Inlet:
     ) -> None:
         self.way = way
         self.sessions: set[Session] = set()
-        self.port = 0
         self._host = ""
         self._router = router
         self._limits = limits
@@ -80,9 +79,14 @@ class Inlet:
         self._spawn = spawn
         self._shared = shared
         self._count = 0
-        self._server: asyncio.Server | None = None
+        self._acceptor = Acceptor(self._accepted)
         self._asking: dict[Session, asyncio.Task[None]] = {}
         self._late: dict[Address, asyncio.TimerHandle] = {}
+
+    @property
+    def port(self) -> int:
+        """The port that is listened at."""
+        return self._acceptor.port
 
     @property
     def endpoint(self) -> str:
@@ -95,25 +99,12 @@ class Inlet:
         Raises:
             UnavailableError: it cannot be bound.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            server = await loop.create_server(self._accepted, bind.host, bind.port, backlog=1024)
-        except (OSError, UnicodeError, OverflowError) as error:
-            reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                reason = in_use(bind.port)
-            raise UnavailableError(
-                f"cannot listen at tcp:{bind}: {reason}", hint="choose another port, or port 0"
-            ) from error
-        self._server = server
+        await self._acceptor.listen(bind, in_use)
         self._host = bind.host
-        self.port = server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """Free the port and end what runs; may be called twice."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._acceptor.close()
         for session in tuple(self.sessions):
             session.end("the inlet is closing")
         for address, timer in tuple(self._late.items()):

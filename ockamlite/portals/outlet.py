@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
 from ockamlite.errors import AlreadyExistsError, DecodeError
 from ockamlite.events import Refused, SessionOpened
-from ockamlite.portals.dial import dial
 from ockamlite.portals.protocol import DISCONNECT, PONG, Kind, State, decode
 from ockamlite.portals.session import Session
+from ockamlite.portals.sockets import Dial
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
 
     from ockamlite.events import OnEvent
@@ -53,7 +53,7 @@ class Outlet:
         self._spawn = spawn
         self._shared = shared
         self._count = 0
-        self._dialling: dict[Session, asyncio.Task[None]] = {}
+        self._dialling: dict[Session, Dial] = {}
         router.add(address, self._handle, allowed=allowed)
 
     async def close(self) -> None:
@@ -76,48 +76,49 @@ class Outlet:
             back = Route((self.address,))
             return self._router.deliver(Message(message.return_route, back, DISCONNECT))
         self._count += 1
-        session = Session(self._count, self._router, self._limits, self._on_event, self._shared, self._closed)
+        session = OutletSession(
+            self._count,
+            self._router,
+            self._limits,
+            self._on_event,
+            self._shared,
+            self._closed,
+            self,
+            message.return_route,
+        )
         try:
             session.attach(message.flow, message.return_route)
         except AlreadyExistsError:
             self._router.remove(session.address)
             return None
         self.sessions.add(session)
-        self._dialling[session] = self._spawn(
-            self._connect(session, message), f"outlet {self.address.name} dials"
+        self._dialling[session] = Dial(
+            self.target,
+            session,
+            self._limits.portal_connect_s,
+            lambda reason: self._cannot_reach(session, message, reason),
+            self._spawn,
         )
         return None
 
     def _closed(self, session: Session) -> None:
         self.sessions.discard(session)
-        task = self._dialling.pop(session, None)
-        if task is not None:
-            task.cancel()
+        dial = self._dialling.pop(session, None)
+        if dial is not None:
+            dial.cancel()
 
-    async def _connect(self, session: Session, message: Message) -> None:
-        try:
-            async with asyncio.timeout(self._limits.portal_connect_s):
-                failure = await dial(self.target, session)
-        except TimeoutError:
-            failure = f"no answer within {self._limits.portal_connect_s:g} s"
-        except asyncio.CancelledError:
-            session.end("the outlet is closing")
-            raise
-        finally:
-            self._dialling.pop(session, None)
-        if session.portal.state is State.CLOSED:
-            return
-        if failure is not None:
-            self._refuse(message, f"{self.target}: {failure}")
-            session.end(failure)
-            return
-        session.opened(message.return_route)
+    def _cannot_reach(self, session: OutletSession, message: Message, reason: str) -> None:
+        self._dialling.pop(session, None)
+        self._refuse(message, f"{self.target}: {reason}")
+        session.end(reason)
+
+    def connected(self, session: OutletSession) -> None:
+        """The target is there: say so, to the operator and to the inlet, and let data flow."""
+        self._dialling.pop(session, None)
+        session.opened(session.asked_by)
         self._on_event(
             SessionOpened(
-                session.number,
-                session.peer_text,
-                str(message.return_route),
-                target=f"tcp:{self.target}",
+                session.number, session.peer_text, str(session.asked_by), target=f"tcp:{self.target}"
             )
         )
         session.send(PONG)
@@ -127,3 +128,29 @@ class Outlet:
         logger.warning("outlet %s: %s", self.address.name, reason)
         peer = message.flow.peer if message.flow is not None else None
         self._on_event(Refused(str(peer) if peer is not None else None, f"tcp:{self.target}", reason))
+
+
+class OutletSession(Session):
+    """A connection to a target."""
+
+    def __init__(
+        self,
+        number: int,
+        router: Router,
+        limits: Limits,
+        on_event: OnEvent,
+        shared: bytearray,
+        on_closed: Callable[[Session], None],
+        outlet: Outlet,
+        asked_by: Route,
+    ) -> None:
+        super().__init__(number, router, limits, on_event, shared, on_closed)
+        self.asked_by = asked_by
+        """The route to the inlet that asked."""
+        self._outlet = outlet
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The target answered."""
+        super().connection_made(transport)
+        if self.portal.state is State.WAITING:
+            self._outlet.connected(self)

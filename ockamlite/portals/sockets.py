@@ -1,0 +1,390 @@
+"""Sockets of applications, taken and dialled with as little between them and a session as can be.
+
+asyncio makes a task and a future for every connection it accepts or dials, and passes through its loop
+eleven times from the first byte to the last. Tunnels are asked for many short connections, where that
+costs more than the cryptography; here it is six.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import os
+import re
+import socket
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ockamlite.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from ockamlite.routing.endpoint import HostPort
+
+logger = logging.getLogger(__name__)
+
+_WORDS: Final = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.EHOSTUNREACH: "no route to the host",
+    errno.ENETUNREACH: "network unreachable",
+    errno.EMFILE: "too many open files",
+}
+_NEXT_ADDRESS_S: Final = 0.25
+"""How long an address of a name may take before the next is tried beside it (RFC 8305)."""
+_BACKLOG: Final = 1024
+_AT_ONCE: Final = 64
+"""Connections accepted before others have their turn."""
+_GATHER: Final = 16
+"""Waiting pieces sent with one call."""
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_EXHAUSTED_S: Final = 1.0
+
+
+class SocketTransport(asyncio.Transport):
+    """A connected TCP socket under a buffered protocol.
+
+    What asyncio's transport does, in fewer turns of the loop: the protocol is told at once that the
+    connection is there. As there, ``connection_lost`` comes in a turn of its own, and reading begins
+    with :meth:`resume_reading`.
+    """
+
+    def __init__(self, sock: socket.socket, protocol: asyncio.BufferedProtocol, peer: object = None) -> None:
+        super().__init__({"socket": sock, "peername": peer})
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._protocol = protocol
+        self._reading = False
+        self._closing = False
+        self._ended = False
+        self._eof = False
+        self._buffer: deque[memoryview] = deque()
+        self._waiting = 0
+        self._high, self._low = 65_536, 16_384
+        self._full = False
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        protocol.connection_made(self)
+
+    def is_closing(self) -> bool:
+        """True if it is closed, or will be once what waits was sent."""
+        return self._closing
+
+    def is_reading(self) -> bool:
+        """True if what comes is read."""
+        return self._reading
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """How many waiting bytes make the protocol pause, and how few let it go on."""
+        self._high = 65_536 if high is None else high
+        self._low = self._high // 4 if low is None else low
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be sent."""
+        return self._waiting
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._sock)
+
+    def resume_reading(self) -> None:
+        """Read what comes."""
+        if not self._reading and not self._closing:
+            self._reading = True
+            self._loop.add_reader(self._sock, self._readable)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send; what does not go out at once waits. A view is kept until it was sent."""
+        if self._closing:
+            return
+        if not self._buffer:
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._end(error)
+                return
+            if sent == len(data):
+                return
+            data = memoryview(data)[sent:]
+            self._loop.add_writer(self._sock, self._writable)
+        self._buffer.append(memoryview(data))
+        self._waiting += len(data)
+        if self._waiting > self._high and not self._full:
+            self._full = True
+            self._protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        """It can be half closed."""
+        return True
+
+    def write_eof(self) -> None:
+        """Tell the other end, behind what waits, that no more comes."""
+        if not self._eof and not self._closing:
+            self._eof = True
+            if not self._buffer:
+                self._shut_down()
+
+    def close(self) -> None:
+        """Send what waits, then close."""
+        if self._closing:
+            return
+        self.pause_reading()
+        self._closing = True
+        if not self._buffer:
+            self._end(None)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._end(None)
+
+    def _readable(self) -> None:
+        protocol = self._protocol
+        try:
+            count = self._sock.recv_into(protocol.get_buffer(-1))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if count:
+            protocol.buffer_updated(count)
+            return
+        self.pause_reading()
+        if not protocol.eof_received():
+            self.close()
+
+    def _writable(self) -> None:
+        try:
+            sent = self._sock.sendmsg([*islice(self._buffer, _GATHER)])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        self._waiting -= sent
+        while sent:
+            first = self._buffer.popleft()
+            if len(first) > sent:
+                self._buffer.appendleft(first[sent:])
+                break
+            sent -= len(first)
+        if not self._buffer:
+            self._loop.remove_writer(self._sock)
+        if self._full and self._waiting <= self._low:
+            self._full = False
+            self._protocol.resume_writing()
+        if not self._buffer:
+            if self._closing:
+                self._end(None)
+            elif self._eof:
+                self._shut_down()
+
+    def _shut_down(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._end(error)
+
+    def _end(self, error: OSError | None) -> None:
+        if self._ended:
+            return
+        self.pause_reading()
+        self._ended = self._closing = True
+        if self._buffer:
+            self._loop.remove_writer(self._sock)
+            self._buffer.clear()
+            self._waiting = 0
+        self._loop.call_soon(self._lost, error)
+
+    def _lost(self, error: OSError | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            self._sock.close()
+
+
+class Dial:
+    """A connection to a target under way; the protocol is told when it is there.
+
+    Args:
+        target: where to; an address is dialled at once, a name is looked up each time.
+        protocol: what the connection is for.
+        timeout_s: how long it may take.
+        failed: told in a few words why it cannot be reached.
+        spawn: runs a task of the owner's, with a name.
+    """
+
+    def __init__(
+        self,
+        target: HostPort,
+        protocol: asyncio.BufferedProtocol,
+        timeout_s: float,
+        failed: Callable[[str], None],
+        spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
+    ) -> None:
+        self._target = target
+        self._protocol = protocol
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._sock: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(timeout_s, self._fail, f"no answer within {timeout_s:g} s")
+        family = _family(target.host)
+        if family is None:
+            self._task = spawn(self._look_up(), f"dialling {target}")
+        else:
+            self._connect(family)
+
+    def cancel(self) -> None:
+        """Give up; nobody is told."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        if self._sock is not None:
+            self._loop.remove_writer(self._sock)
+            self._sock.close()
+            self._sock = None
+
+    def _fail(self, reason: str) -> None:
+        self.cancel()
+        self._failed(reason)
+
+    def _connect(self, family: socket.AddressFamily) -> None:
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            self._loop.call_soon(self._fail, _describe(error))
+            return
+        self._sock = sock
+        number = sock.connect_ex((self._target.host, self._target.port))
+        if number in (0, errno.EINPROGRESS):
+            self._loop.add_writer(sock, self._connected)
+        else:
+            self._loop.call_soon(self._fail, _describe(OSError(number, os.strerror(number))))
+
+    def _connected(self) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        self._loop.remove_writer(sock)
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._fail(_describe(OSError(number, os.strerror(number))))
+            return
+        self._timer.cancel()
+        self._sock = None
+        SocketTransport(sock, self._protocol)
+
+    async def _look_up(self) -> None:
+        try:
+            await self._loop.create_connection(
+                lambda: self._protocol,
+                self._target.host,
+                self._target.port,
+                happy_eyeballs_delay=_NEXT_ADDRESS_S,
+            )
+        except (socket.gaierror, UnicodeError):
+            reason = "host unknown"
+        except OSError as error:
+            reason = _describe(error)
+        else:
+            self._timer.cancel()
+            return
+        self._task = None
+        self._fail(reason)
+
+
+def _family(host: str) -> socket.AddressFamily | None:
+    """The family of an address that needs no looking up."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def _describe(error: OSError) -> str:
+    number = error.errno
+    if number is None and (found := re.search(r"\[Errno (\d+)\]", str(error))):
+        number = int(found[1])  # several addresses failed, and asyncio made one text of it
+    return _WORDS.get(number or 0) or str(error.strerror or error).lower()
+
+
+class Acceptor:
+    """A listening port; each connection becomes a protocol.
+
+    Args:
+        accepted: makes the protocol of a connection.
+    """
+
+    def __init__(self, accepted: Callable[[], asyncio.BufferedProtocol]) -> None:
+        self.port = 0
+        """The port that was given, if 0 was asked for."""
+        self._accepted = accepted
+        self._loop = asyncio.get_running_loop()
+        self._sockets: list[socket.socket] = []
+
+    async def listen(self, bind: HostPort, in_use: Callable[[int], str]) -> None:
+        """Bind every address of a host, all to the same port.
+
+        Raises:
+            UnavailableError: one cannot be bound.
+        """
+        try:
+            found = await self._loop.getaddrinfo(
+                bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            for family, _, _, _, address in dict.fromkeys(found):
+                self._bind(family, address)
+        except (OSError, UnicodeError, OverflowError) as error:
+            self.close()
+            reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                reason = in_use(bind.port)
+            raise UnavailableError(
+                f"cannot listen at tcp:{bind}: {reason}", hint="choose another port, or port 0"
+            ) from error
+
+    def _bind(self, family: int, address: tuple[object, ...]) -> None:
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._sockets.append(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address[0], address[1] or self.port, *address[2:]))
+        self.port = sock.getsockname()[1]
+        sock.listen(_BACKLOG)
+        self._loop.add_reader(sock, self._accept, sock)
+
+    def close(self) -> None:
+        """Free the port; may be called twice."""
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+
+    def _accept(self, sock: socket.socket) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, peer = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                logger.error("no more connections for now: %s", _describe(error))
+                self._loop.remove_reader(sock)
+                self._loop.call_later(_EXHAUSTED_S, self._go_on, sock)
+                return
+            connection.setblocking(False)
+            SocketTransport(connection, self._accepted(), peer)
+
+    def _go_on(self, sock: socket.socket) -> None:
+        if sock in self._sockets:
+            self._loop.add_reader(sock, self._accept, sock)
