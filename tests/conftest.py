@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Hook: TypeAlias = Callable[[bytes], list[bytes]]
 
 PATIENCE_S = 20.0
-QUICK = dataclasses.replace(LIMITS, portal_stall_s=0.4, portal_connect_s=0.6, portal_close_grace_s=0.2)
+QUICK = dataclasses.replace(LIMITS, portal_stall_s=5.0, portal_connect_s=5.0, portal_close_grace_s=0.2)
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -147,6 +147,45 @@ class Portal:
         self.addresses = (len(self.gateway.router), len(self.laptop.router))
 
 
+class Busy:
+    """A target whose queue of connections is full: who dials it waits."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._sock = socket.socket()
+        self._sock.bind(("127.0.0.1", 0))
+        self._sock.listen(0)
+        self.port: int = self._sock.getsockname()[1]
+        self._fillers: list[socket.socket] = []
+
+    async def fill(self) -> None:
+        """Take the places of the queue."""
+        loop = asyncio.get_running_loop()
+        while True:
+            filler = socket.socket()
+            filler.setblocking(False)
+            self._fillers.append(filler)
+            try:
+                async with asyncio.timeout(0.05):
+                    await loop.sock_connect(filler, ("127.0.0.1", self.port))
+            except TimeoutError:
+                return
+
+    async def accept(self) -> None:
+        """Serve as an echo from now on; who waits is let in when the kernel tries again."""
+        await self._network.echo(self._sock)
+        self._close_fillers()
+
+    def _close_fillers(self) -> None:
+        for filler in self._fillers:
+            filler.close()
+
+    def close(self) -> None:
+        """Free the sockets."""
+        self._close_fillers()
+        self._sock.close()
+
+
 class Network:
     """What a test builds; closed, and searched for remains, at its end."""
 
@@ -155,7 +194,7 @@ class Network:
         self.wires: list[Wire] = []
         self.servers: list[asyncio.Server] = []
         self.clients: list[asyncio.StreamWriter] = []
-        self.reader = LIMITS
+        self.busy_ones: list[Busy] = []
 
     async def node(self, **limits: Any) -> Host:
         """Start a node with short limits."""
@@ -164,7 +203,7 @@ class Network:
         await host.__aenter__()
         return host
 
-    async def serve(self, serve: Serve, **options: Any) -> int:
+    async def serve(self, serve: Serve, *, sock: socket.socket | None = None, **options: Any) -> int:
         """Start a service; the port."""
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -175,12 +214,20 @@ class Network:
             finally:
                 writer.close()
 
-        server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=1024, **options)
+        where = ("127.0.0.1", 0) if sock is None else (None, None)
+        server = await asyncio.start_server(handle, *where, sock=sock, backlog=1024, **options)
         self.servers.append(server)
         port: int = server.sockets[0].getsockname()[1]
         return port
 
-    async def echo(self) -> int:
+    async def busy(self) -> Busy:
+        """A service that accepts nobody for now."""
+        busy = Busy(self)
+        self.busy_ones.append(busy)
+        await busy.fill()
+        return busy
+
+    async def echo(self, sock: socket.socket | None = None) -> int:
         """A service that returns what it gets, and then its end."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -189,7 +236,7 @@ class Network:
                 await writer.drain()
             writer.write_eof()
 
-        return await self.serve(serve)
+        return await self.serve(serve, sock=sock)
 
     async def wire(self, target: int) -> Wire:
         """A wire to the port of a node."""
@@ -230,6 +277,8 @@ class Network:
             await wire.close()
         for server in self.servers:
             server.close()
+        for busy in self.busy_ones:
+            busy.close()
 
 
 def open_sockets() -> int:

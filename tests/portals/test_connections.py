@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
 import hashlib
 import os
 import socket
@@ -102,38 +102,24 @@ async def test_a_target_that_refuses_closes_the_client_with_the_reason(net: Any)
     assert not portal.laptop.events("session-open")
 
 
-async def test_a_target_that_never_accepts_closes_the_client_in_time(net: Any, monkeypatch: Any) -> None:
-    portal = await net.portal(1, portal_connect_s=0.2)
-
-    async def never(*_: object, **__: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", never)
-    with socket.create_connection(("127.0.0.1", portal.inlet.port)) as client:
-        client.setblocking(False)
-        with contextlib.suppress(ConnectionError):
-            assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+async def test_a_target_that_never_accepts_closes_the_client_in_time(net: Any) -> None:
+    busy = await net.busy()
+    portal = await net.portal(busy.port, portal_connect_s=0.2)
+    reader, writer = await portal.client()
+    assert (await ends(reader))[0] == b""
+    writer.close()
     await portal.laptop.event("refused")
     assert "no answer within 0.2 s" in (await portal.gateway.event("refused")).reason
     await portal.is_clean()
 
 
-async def test_a_target_that_accepts_slowly_is_waited_for(net: Any, monkeypatch: Any) -> None:
-    portal = await net.portal(await net.echo())
-    loop = asyncio.get_running_loop()
-    dialled, accept = asyncio.Event(), asyncio.Event()
-    connect = loop.create_connection
-
-    async def slowly(*args: Any, **options: Any) -> Any:
-        dialled.set()
-        await accept.wait()
-        return await connect(*args, **options)
-
+async def test_a_target_that_accepts_slowly_is_waited_for(net: Any, until: Any) -> None:
+    busy = await net.busy()
+    portal = await net.portal(busy.port)
     reader, writer = await portal.client()
-    monkeypatch.setattr(loop, "create_connection", slowly)
     writer.write(b"early")
-    await dialled.wait()
-    accept.set()
+    await until(lambda: portal.outlet.sessions)
+    await busy.accept()
     assert await reader.readexactly(5) == b"early"
     writer.close()
     await portal.is_clean()
@@ -232,24 +218,15 @@ async def test_more_connections_than_allowed_are_turned_away(net: Any) -> None:
 # -- clients that leave early ----------------------------------------------------------------------
 
 
-async def test_a_client_that_leaves_before_its_outlet_answers_leaves_nothing(
-    net: Any, monkeypatch: Any, until: Any
-) -> None:
-    portal = await net.portal(await net.echo())
-    loop = asyncio.get_running_loop()
-    accept = asyncio.Event()
-    connect = loop.create_connection
-
-    async def slowly(*args: Any, **options: Any) -> Any:
-        await accept.wait()
-        return await connect(*args, **options)
-
+async def test_a_client_that_leaves_before_its_outlet_answers_leaves_nothing(net: Any, until: Any) -> None:
+    busy = await net.busy()
+    portal = await net.portal(busy.port)
     _, writer = await portal.client()
-    monkeypatch.setattr(loop, "create_connection", slowly)
     await until(lambda: portal.outlet.sessions)
     writer.close()
     await writer.wait_closed()
-    accept.set()
+    await busy.accept()
+    await portal.gateway.event("session-close")
     await portal.is_clean()
 
 
@@ -492,22 +469,20 @@ async def test_an_inlet_without_a_way_says_why_and_serves_once_there_is_one(net:
 async def test_a_pong_that_comes_too_late_is_told_that_nobody_waits(
     net: Any, monkeypatch: Any, until: Any
 ) -> None:
-    portal = await net.portal(await net.echo(), portal_connect_s=0.3)
-    monkeypatch.setattr(portal.outlet, "_limits", net.reader)  # this gateway waits longer than its peer
-    loop = asyncio.get_running_loop()
-    accept = asyncio.Event()
-    connect = loop.create_connection
-
-    async def slowly(*args: Any, **options: Any) -> Any:
-        await accept.wait()
-        return await connect(*args, **options)
-
+    busy = await net.busy()
+    portal = await net.portal(busy.port)
+    # The laptop waits for less long than its gateway.
+    monkeypatch.setattr(
+        portal.inlet, "_limits", dataclasses.replace(portal.laptop.limits, portal_connect_s=1.0)
+    )
     reader, writer = await portal.client()
-    monkeypatch.setattr(loop, "create_connection", slowly)
+    await until(lambda: portal.outlet.sessions)
+    (session,) = portal.inlet.sessions
+    session._no_answer(1.0)
     assert (await ends(reader))[0] == b""
     writer.close()
     await portal.laptop.event("refused")
-    accept.set()
+    await busy.accept()
     assert (await portal.gateway.event("session-close")).reason == "reset by the peer"
     await portal.is_clean()
 

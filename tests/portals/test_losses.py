@@ -170,19 +170,11 @@ async def test_a_lost_ping_turns_the_client_away_and_the_next_is_served(net: Any
 
 
 async def test_a_gap_while_a_client_waits_turns_it_away_and_its_pong_finds_nobody(
-    net: Any, monkeypatch: Any, until: Any
+    net: Any, until: Any
 ) -> None:
-    portal = await net.portal(await net.echo(), wired=True)
-    loop = asyncio.get_running_loop()
-    accept = asyncio.Event()
-    connect = loop.create_connection
-
-    async def slowly(*args: Any, **options: Any) -> Any:
-        await accept.wait()
-        return await connect(*args, **options)
-
+    busy = await net.busy()
+    portal = await net.portal(busy.port, wired=True, portal_connect_s=1.5)
     reader, writer = await portal.client()
-    monkeypatch.setattr(loop, "create_connection", slowly)
     await until(lambda: portal.outlet.sessions)
     route = portal.path.opened.channel.route
     fault = Fault(portal.wire, "to_dialler", drop)
@@ -194,6 +186,6 @@ async def test_a_gap_while_a_client_waits_turns_it_away_and_its_pong_finds_nobod
         await reader.readexactly(1)
     writer.close()
     assert "lost on the way" in (await portal.laptop.event("refused")).reason
-    accept.set()
+    await busy.accept()
     assert (await portal.gateway.event("session-close")).reason == "reset by the peer"
     await portal.is_clean()

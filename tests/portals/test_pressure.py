@@ -64,7 +64,7 @@ async def test_a_client_that_never_reads_is_ended_with_a_reason_and_the_others_g
     net: Any, caplog: Any, until: Any
 ) -> None:
     flood = Flood()
-    portal = await net.portal(await net.serve(flood))
+    portal = await net.portal(await net.serve(flood), portal_stall_s=0.4)
     lazy = await narrow_client(portal.inlet.port)
     await portal.laptop.event("session-open")
     narrow(portal.inlet)
@@ -105,7 +105,7 @@ async def test_a_target_that_never_reads_is_ended_with_a_reason(net: Any, until:
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await release.wait()
 
-    portal = await net.portal(await net.serve(serve, limit=SMALL))
+    portal = await net.portal(await net.serve(serve, limit=SMALL), portal_stall_s=0.4)
     _, writer = await portal.client()
     await portal.gateway.event("session-open")
     narrow(portal.outlet)

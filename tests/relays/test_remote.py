@@ -212,6 +212,7 @@ async def through_relay(net: Any, found: Any, target: int) -> tuple[Any, Any, An
         f"{found.at},forward_to_pi,secure:secure_channel_listener,outlet",
         trust=TrustIdentifiers(gateway.identity.identifier),
     )
+    await path.wait(10.0)
     inlet = await laptop.inlet("tcp:127.0.0.1:0", path)
     return gateway, laptop, outlet, inlet
 
