@@ -1,0 +1,1 @@
+"""Links without hardware: emulated lines, an emulated radio, and what they lose."""

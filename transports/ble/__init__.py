@@ -1,0 +1,126 @@
+"""The Bluetooth LE transport: ``ble:NAME`` dialled as a central, listened at as a peripheral.
+
+The radio is the system's, or the emulated air that ``OCKAMLITE_AIR`` names, or one given to it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, ClassVar
+
+from ockamlite.errors import OckamError, UnavailableError
+from ockamlite.routing.endpoint import Endpoint
+from transports.ble.channel import BleChannel, open_link
+from transports.ble.dialling import Dialler
+from transports.ble.gatt import Wanted, check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ockamlite.limits import Limits
+    from ockamlite.wire.link import Link
+    from transports.ble.gatt import Advertisement
+    from transports.ble.radio import Connection, Radio, Serving
+
+AIR_VARIABLE = "OCKAMLITE_AIR"
+"""Names the socket of an emulated air to be used instead of a radio."""
+
+
+def radio_for(adapter: str) -> Radio:
+    """The radio that an endpoint means; ``adapter`` is empty for the system's first."""
+    socket = os.environ.get(AIR_VARIABLE)
+    if socket:
+        from transports.ble.air import AirClient
+
+        return AirClient(socket)
+    from transports.ble.system import SystemRadio
+
+    return SystemRadio(adapter)
+
+
+class BleTransport:
+    """Makes links over Bluetooth LE; see :class:`ockamlite.wire.link.Transport`.
+
+    Args:
+        limits: bounds.
+        radio: what to use instead of the system's.
+        draw: makes the 32 random bits of a session; for tests that want the same each time.
+    """
+
+    kind: ClassVar[str] = "ble"
+    options: ClassVar[Collection[str]] = ("adapter",)
+
+    def __init__(
+        self, limits: Limits, radio: Radio | None = None, draw: Callable[[], int] | None = None
+    ) -> None:
+        self._limits = limits
+        self._given = radio
+        self._draw = draw or (lambda: secrets.randbelow(2**32 - 1) + 1)
+        self._diallers: dict[str, Dialler] = {}
+
+    async def connect(self, endpoint: Endpoint) -> Link:
+        """Find a device by name, address or service, connect, and begin the link."""
+        radio = self._radio(endpoint)
+        adapter = dict(endpoint.options).get("adapter", "")
+        if adapter not in self._diallers:
+            self._diallers[adapter] = Dialler(radio)
+        try:
+            connection = await self._diallers[adapter].dial(Wanted(endpoint.details))
+            return await open_link(
+                connection, endpoint=str(endpoint), session=self._draw(), limits=self._limits
+            )
+        except OckamError as error:
+            raise type(error)(f"{endpoint}: {error}", hint=error.hint) from error
+
+    async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> BleListener:
+        """Advertise ``NAME`` of ``ble:NAME`` and accept every central that subscribes."""
+        check_name(endpoint.details)
+        listener = BleListener(endpoint, self._limits, self._draw, accept)
+        try:
+            listener.serving = await self._radio(endpoint).serve(endpoint.details, listener.connected)
+        except UnavailableError as error:
+            raise UnavailableError(f"cannot listen at {endpoint}: {error}", hint=error.hint) from error
+        return listener
+
+    async def scan(self, heard: Callable[[Advertisement], bool], *, adapter: str = "") -> None:
+        """Tell ``heard`` of every device with our service until it answers True.
+
+        Raises:
+            UnavailableError: no adapter, or it is off; says what to do.
+        """
+        options = (("adapter", adapter),) if adapter else ()
+        await self._radio(Endpoint("ble", "*", options)).scan(heard)
+
+    def _radio(self, endpoint: Endpoint) -> Radio:
+        return self._given or radio_for(dict(endpoint.options).get("adapter", ""))
+
+
+class BleListener:
+    """A peripheral that advertises; see :class:`ockamlite.wire.link.LinkListener`."""
+
+    def __init__(
+        self, endpoint: Endpoint, limits: Limits, draw: Callable[[], int], accept: Callable[[Link], None]
+    ) -> None:
+        self.endpoint = endpoint
+        self.serving: Serving | None = None
+        self._limits = limits
+        self._draw = draw
+        self._accept = accept
+
+    def connected(self, connection: Connection) -> None:
+        """A central subscribed; its link comes once it says HELLO."""
+        BleChannel(
+            connection,
+            endpoint=str(self.endpoint),
+            session=self._draw(),
+            limits=self._limits,
+            accept=self._accept,
+            ended=lambda _: None,
+        ).start()
+
+    async def close(self) -> None:
+        """Advertise no more; links stay."""
+        serving, self.serving = self.serving, None
+        if serving is not None:
+            await serving.close()
