@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ockamlite.cbor import bytes_head
-from ockamlite.errors import LinkClosedError
+from ockamlite.errors import LinkClosedError, RemoteError
 from ockamlite.identities.local import LocalIdentity
 from ockamlite.node import Node
 from ockamlite.routing.codec import decode_message, encode_message_head
@@ -113,7 +113,11 @@ class MemoryLink:
         while self._waiting and self._receiver is not None and not self._ended:
             if self._held is not None and self._held.is_shut:
                 return
-            self._held = self._receiver.frame_received(memoryview(self._waiting.pop(0)))
+            try:
+                self._held = self._receiver.frame_received(memoryview(self._waiting.pop(0)))
+            except RemoteError as error:  # as the interface demands
+                self.abort(error)
+                return
             if self._held is not None:
                 self._held.when_open(self._hand_on)
 
