@@ -136,9 +136,8 @@ class ReliableShell:
         for timer in (self._timer, self._deadline):
             if timer is not None:
                 timer.cancel()
-        error = self._error or error
-        if error is None and not self._closing:
-            error = LinkBrokenError("the line ended")
+        # Once our side closes, it does not matter who is the first to let go of the pipe.
+        error = self._error if self._closing else self._error or error or LinkBrokenError("the line ended")
         self._end_session(error)
         self._ended(error)
 
