@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import stat
 import subprocess
 import sys
@@ -125,3 +127,21 @@ def test_a_reader_that_has_gone_is_no_traceback(homes: Any) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(30) == 74
+
+
+@pytest.mark.parametrize(("answer", "is_left"), [(b"y\n", False), (b"n\n", True)])
+def test_on_a_terminal_delete_asks(run: Any, tmp_path: Path, answer: bytes, is_left: bool) -> None:
+    home = tmp_path / "state"
+    run("identity", "create", "bob", home=home)
+    ours, theirs = pty.openpty()
+    environment = {"OCKAMLITE_HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ockamlite", "identity", "delete", "bob"],
+        env=environment, stdin=theirs, stderr=theirs, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert b"Delete identity 'bob'" in os.read(ours, 1000)
+    os.write(ours, answer)
+    assert process.wait(30) == 0
+    os.close(ours)
+    os.close(theirs)
+    assert bool(run("identity", "list", home=home).stdout) == is_left

@@ -16,7 +16,7 @@ WHO = "I" + "0" * 64
         ("identity", "which command? create"),
         ("nonsense", "no such command 'nonsense'"),
         ("inlet", "missing argument 'BIND'"),
-        ("relay --nonsense", "no such option '--nonsense'"),
+        ("relay --nonsense", "no such option"),
         ("relay --output xml", "'xml' is not one of"),
         ("completion tcsh", "'tcsh' is not one of"),
         ("inlet tcp:127.0.0.1:0", "how to get to the outlet"),
