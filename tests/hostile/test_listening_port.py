@@ -226,6 +226,30 @@ async def test_a_flood_to_unknown_addresses_leaves_no_trace_and_a_short_log(
     writer.close()
 
 
+@pytest.mark.parametrize("links", [1, 25])
+async def test_w1_handshakes_begun_and_abandoned_leave_flat_tables_while_an_honest_one_succeeds(
+    exposed: Any, links: int
+) -> None:
+    floods = [await exposed.raw() for _ in range(links)]
+    keys = random.Random(3)
+    before = len(exposed.node.router)
+    each = 2000 // links
+    for number, (_, writer) in enumerate(floods):
+        firsts = [message(Route.of("api"), Route.of("x"), keys.randbytes(32)) for _ in range(each)]
+        writer.write(framed(*firsts, message(Route.of("echo"), Route.of("end"))))
+        if number == links // 2:
+            assert await exposed.serves()
+    for reader, _ in floods:
+        await reader.readuntil(b"\x82\x00\x43end")
+    most = min(LIMITS.pending_handshakes, links * LIMITS.pending_handshakes_per_source)
+    assert len(exposed.channels._pending) <= most
+    assert len(exposed.node.router) <= before + links + most + 8
+    assert await exposed.serves()
+    for _, writer in floods:
+        writer.close()
+    await exposed.no_links()
+
+
 async def test_links_opened_and_dropped_by_the_hundred_leave_nothing(exposed: Any) -> None:
     for _ in range(10):
         connections = [await exposed.raw() for _ in range(50)]
