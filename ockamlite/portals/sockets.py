@@ -56,6 +56,7 @@ class SocketTransport(asyncio.Transport):
         super().__init__({"socket": sock, "peername": peer})
         self._loop = asyncio.get_running_loop()
         self._sock = sock
+        self._fd = sock.fileno()
         self._protocol = protocol
         self._reading = False
         self._closing = False
@@ -89,13 +90,13 @@ class SocketTransport(asyncio.Transport):
         """Read no more for now."""
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self._fd)
 
     def resume_reading(self) -> None:
         """Read what comes."""
         if not self._reading and not self._closing:
             self._reading = True
-            self._loop.add_reader(self._sock, self._readable)
+            self._loop.add_reader(self._fd, self._readable)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send; what does not go out at once waits. A view is kept until it was sent."""
@@ -112,7 +113,7 @@ class SocketTransport(asyncio.Transport):
             if sent == len(data):
                 return
             data = memoryview(data)[sent:]
-            self._loop.add_writer(self._sock, self._writable)
+            self._loop.add_writer(self._fd, self._writable)
         self._buffer.append(memoryview(data))
         self._waiting += len(data)
         if self._waiting > self._high and not self._full:
@@ -175,7 +176,7 @@ class SocketTransport(asyncio.Transport):
                 break
             sent -= len(first)
         if not self._buffer:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._fd)
         if self._full and self._waiting <= self._low:
             self._full = False
             self._protocol.resume_writing()
@@ -197,7 +198,7 @@ class SocketTransport(asyncio.Transport):
         self.pause_reading()
         self._ended = self._closing = True
         if self._buffer:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._fd)
             self._buffer.clear()
             self._waiting = 0
         self._loop.call_soon(self._lost, error)
