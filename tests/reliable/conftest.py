@@ -206,3 +206,9 @@ def joined() -> Callable[..., Any]:
         raise AssertionError("the engines never fall silent")
 
     return exchange
+
+
+@pytest.fixture(name="line_bytes")
+def line_bytes_() -> Callable[[bytes], int]:
+    """How many bytes a frame takes on a serial line."""
+    return wire_bytes

@@ -71,6 +71,8 @@ class ReliableLink:
         """The peer's session, 0 while unknown; proved only once the link is up."""
         self._agreed = self._ours
         self._retired: list[int] = []
+        """Sessions of the peer that were up: what they still say must not end the present one."""
+        self._our_retired: list[int] = []
         self._mismatch_told = False
         self._up = False
         self._down = False
@@ -248,7 +250,7 @@ class ReliableLink:
         except DecodeError:
             return []
         events: list[Event] = []
-        if hello.session == self._session:
+        if hello.session == self._session or hello.session in self._our_retired:
             self.hears_itself = True
             return events
         if hello.parameters is None:
@@ -259,14 +261,13 @@ class ReliableLink:
             return events
         is_answer = frame[0] >> 5 == HELLO_ACK
         knows_us = hello.echo == self._session
-        if hello.session in self._retired or (is_answer and not knows_us):
+        if (self._up and hello.session in self._retired) or (is_answer and not knows_us):
             return events
         if hello.session != self._peer:
             if self._up:
-                self._retired = [*self._retired, self._peer][-self._limits.reliable_sessions :]
-                self._up = False
-                self._queue = FairQueue(self._ours.message_bytes)
+                self._retire()
                 events.append(PeerRestarted())
+                knows_us = False
             self._peer = hello.session
             self._agreed = self._ours.both(hello.parameters)
             self._queue.budget_bytes = self._agreed.message_bytes
@@ -278,6 +279,20 @@ class ReliableLink:
             self._come_up(now, events)
             self._receive_window.ack_now = True  # the first frame that proves us to the peer
         return events
+
+    def _retire(self) -> None:
+        """Leave a session that was up.
+
+        We take a new number as well. A pair of sessions is never used twice, so that numbers may begin
+        anew with each; and a peer that we left because of a late HELLO from an earlier life of it
+        notices, and both begin anew.
+        """
+        kept = self._limits.reliable_sessions
+        self._retired = [*self._retired, self._peer][-kept:]
+        self._our_retired = [*self._our_retired, self._session][-kept:]
+        self._session = (self._session * 747_796_405 + 2_891_336_453) & 0xFFFFFFFF or 1
+        self._up = False
+        self._queue = FairQueue(self._ours.message_bytes)
 
     def _come_up(self, now: float, events: list[Event]) -> None:
         self._up = True
