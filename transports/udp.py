@@ -145,7 +145,7 @@ class UdpPort:
         """The link of a dialled socket."""
         self._links: OrderedDict[Any, UdpLink] = OrderedDict()
         """The links of a listening one by remote address, longest silent first."""
-        self._proven: OrderedDict[Any, None] = OrderedDict()
+        self._proven: OrderedDict[Any, bytes] = OrderedDict()
         self._known = Reassembler(
             limits,
             peer_bytes=limits.datagram_peer_bytes,
@@ -293,17 +293,17 @@ class UdpPort:
     def _heartbeat(
         self, heartbeat: Heartbeat, size: int, dialect: Dialect, remote: Any, link: UdpLink | None
     ) -> None:
-        proof = self._proof(remote)
+        offer = self._offer(remote)
         if link is not None:
-            link.heartbeat(heartbeat, size, proof)
+            link.heartbeat(heartbeat, size)
         elif heartbeat.kind is Kind.ASK:
             # Nothing is kept of who asks, until it shows that our answer reached it.
-            if heartbeat.proof == proof:
-                self._proven[remote] = None
+            if heartbeat.proof == offer:
+                self._proven[remote] = heartbeat.offer
                 self._proven.move_to_end(remote)
                 if len(self._proven) > _PROVEN:
                     self._proven.popitem(last=False)
-            answer = encode_heartbeat(answer_to(heartbeat, size, proof=proof, room=self.room))
+            answer = encode_heartbeat(answer_to(heartbeat, size, offer=offer, room=self.room))
             if len(answer) + OVERHEAD_BYTES <= size and self._accept is not None:
                 for datagram in split(answer, self._number(), dialect, len(answer) + OVERHEAD_BYTES):
                     self.send(datagram, remote)
@@ -317,10 +317,11 @@ class UdpPort:
         if self._accept is None or not decode_message(message)[0] or not self._has_place(remote):
             return
         now = self._loop.time()
-        path = self._path(dialect, dialled=False)
+        path = self._path(dialect, remote, dialled=False)
         path.received(len(message), dialect, now)
         if remote in self._proven:
             path.is_proven = True
+            path.proof = self._proven[remote]
             path.hello(now)
         link = UdpLink(self, path, remote, HostPort(remote[0], remote[1]), self._limits)
         self._links[remote] = link
@@ -351,7 +352,7 @@ class UdpPort:
 
     def dialled(self, remote: HostPort) -> UdpLink:
         """The link of a dialled socket."""
-        path = self._path(self._dialect, dialled=True)
+        path = self._path(self._dialect, None, dialled=True)
         path.hello(self._loop.time())
         self._only = UdpLink(self, path, None, remote, self._limits)
         self._only.flush()
@@ -376,7 +377,7 @@ class UdpPort:
         if self._accept is None and not self._links:
             self.close()
 
-    def _path(self, dialect: Dialect, *, dialled: bool) -> DatagramPath:
+    def _path(self, dialect: Dialect, remote: Any, *, dialled: bool) -> DatagramPath:
         return DatagramPath(
             self._limits,
             dialect=dialect,
@@ -384,13 +385,14 @@ class UdpPort:
             token=lambda: os.urandom(TOKEN_BYTES),
             now=self._loop.time(),
             dialled=dialled,
+            offer=self._offer(remote),
             advance=self._advance,
         )
 
     def _number(self) -> int:
         return int.from_bytes(os.urandom(2), "big")
 
-    def _proof(self, remote: Any) -> bytes:
+    def _offer(self, remote: Any) -> bytes:
         return blake2s(repr(remote).encode(), key=self._secret, digest_size=TOKEN_BYTES).digest()
 
 

@@ -65,7 +65,7 @@ class UdpLink:
         self._held = False
         self._inbound: deque[bytes] = deque()
         self._inbound_bytes = 0
-        self._ask: tuple[Heartbeat, int, bytes] | None = None
+        self._ask: tuple[Heartbeat, int] | None = None
         """The last question while the link is held: its answer says that there is room again."""
         self._bye = False
         self._unsent: bytes | None = None
@@ -155,8 +155,8 @@ class UdpLink:
             self._first_answer.set_result(None)
         self._end(LinkBrokenError(f"link broken: {describe(error)}"))
 
-    def heartbeat(self, heartbeat: Heartbeat, size: int, proof: bytes) -> None:
-        """Take a heartbeat; ``proof`` is what we gave to this remote."""
+    def heartbeat(self, heartbeat: Heartbeat, size: int) -> None:
+        """Take a heartbeat that came in a datagram of ``size`` bytes."""
         now = self._loop.time()
         match heartbeat.kind:
             case Kind.ANSWER:
@@ -164,12 +164,12 @@ class UdpLink:
                 if self.path.speaks_heartbeats and not self._first_answer.done():
                     self._first_answer.set_result(None)
             case Kind.ASK if self._held:
-                self._ask = heartbeat, size, proof
+                self._ask = heartbeat, size
             case Kind.ASK:
-                self.path.asked(heartbeat, size, proof=proof, room=self._port.room, now=now)
-            case Kind.BYE if heartbeat.proof == proof:
-                self._bye = True
-                if not self._inbound:
+                self.path.asked(heartbeat, size, room=self._port.room, now=now)
+            case Kind.BYE:
+                self._bye = self.path.is_genuine(heartbeat)
+                if self._bye and not self._inbound:
                     self._end(LinkClosedError("closed by the peer"))
 
     def take(self, message: bytes) -> None:
@@ -249,9 +249,9 @@ class UdpLink:
         if self._held or self._ended:
             return
         if self._ask is not None:
-            ask, size, proof = self._ask
+            ask, size = self._ask
             self._ask = None
-            self.path.asked(ask, size, proof=proof, room=self._port.room, now=self._loop.time())
+            self.path.asked(ask, size, room=self._port.room, now=self._loop.time())
         if self._bye:
             self._end(LinkClosedError("closed by the peer"))
         self.flush()

@@ -92,6 +92,7 @@ class DatagramPath:
         token: makes 8 bytes that nobody can guess.
         now: the time; the same clock everywhere.
         dialled: True if our side chose the address, so that nothing about it needs proof.
+        offer: what the remote shall show as proof; 8 bytes that only we can make.
         advance: what all unproven addresses share beyond their due.
         largest: the longest datagram worth trying.
     """
@@ -105,6 +106,7 @@ class DatagramPath:
         token: Callable[[], bytes],
         now: float,
         dialled: bool,
+        offer: bytes,
         advance: Advance,
         largest: int = PROBED_BYTES[-1],
     ) -> None:
@@ -120,6 +122,7 @@ class DatagramPath:
         """What the remote wants to be shown."""
         self._limits = limits
         self._dialled = dialled
+        self._offer = offer
         self._advance = advance
         self._advanced_bytes = 0
         self._largest = largest
@@ -163,6 +166,10 @@ class DatagramPath:
         """Ask whether the remote is an ockamlite node; padded, so that it may answer."""
         self._asks += 1
         self._ask(now, SMALL_DATAGRAM_BYTES if self._dialled else 0)
+
+    def is_genuine(self, heartbeat: Heartbeat) -> bool:
+        """True if it was made by somebody who receives what we send to this remote."""
+        return heartbeat.proof == self._offer
 
     def bye(self) -> bytes | None:
         """The datagram that ends the link, where the remote understands one."""
@@ -279,13 +286,14 @@ class DatagramPath:
         self._heard_at = now
         self.dialect = dialect
 
-    def asked(self, ask: Heartbeat, size: int, *, proof: bytes, room: int, now: float) -> None:
-        """Answer a question that came in a datagram of ``size`` bytes; a genuine one shows ``proof``."""
-        answer = encode_heartbeat(answer_to(ask, size, proof=proof, room=room))
+    def asked(self, ask: Heartbeat, size: int, *, room: int, now: float) -> None:
+        """Answer a question that came in a datagram of ``size`` bytes."""
+        answer = encode_heartbeat(answer_to(ask, size, offer=self._offer, room=room))
         if len(answer) + OVERHEAD_BYTES <= size and len(self._control) < _MARKS:
             self._control.append(self._lone(answer))
-        if ask.proof == proof:
+        if ask.proof == self._offer:
             self.is_proven = True
+            self.proof = ask.offer
         if self.is_proven and not self.speaks_heartbeats and now - self._asked_at > _HELLO_S[0]:
             self._asks = 0
             self.hello(now)
@@ -300,7 +308,7 @@ class DatagramPath:
         mark = pair[1]
         first = not self.speaks_heartbeats
         self.is_proven = self.speaks_heartbeats = True
-        self.proof = answer.proof
+        self.proof = answer.offer
         self._window = max(answer.room, _LEAST_WINDOW_BYTES)
         if mark.sent > self._confirmed_data:
             self._confirmed_data = mark.sent
@@ -320,7 +328,9 @@ class DatagramPath:
         token = self._token()
         # As many zeros at least as the head of a datagram is long: the answer must not be longer.
         zeros = max(OVERHEAD_BYTES, size - LEAST_BYTES - OVERHEAD_BYTES - 3)
-        datagram = self._lone(encode_heartbeat(Heartbeat(Kind.ASK, token, self.proof), zeros=zeros))
+        datagram = self._lone(
+            encode_heartbeat(Heartbeat(Kind.ASK, token, self.proof, self._offer), zeros=zeros)
+        )
         self._marks[token] = _Mark(self._sent_data, now, len(datagram) if size else 0)
         if len(self._marks) > _MARKS:
             self._marks.popitem(last=False)

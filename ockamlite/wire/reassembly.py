@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _PIECE_COST_BYTES: Final = 160
 """What keeping a piece costs besides its bytes: many tiny ones must not fill the memory unseen."""
-_WINDOW: Final = 64
-"""How far behind the newest number a message may still be unfinished."""
+_WINDOW: Final = 4096
+"""How far behind the newest number a message may still be unfinished; a long one is many heartbeats old."""
 _DONE_KEPT: Final = 256
 """Numbers of whole messages remembered, to know their repetitions."""
 _DONE_S: Final = 5.0
