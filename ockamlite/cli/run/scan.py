@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
@@ -16,47 +17,39 @@ from ockamlite.cli.run.logs import printable, set_up
 from ockamlite.cli.run.loop import run_to_end
 from ockamlite.cli.run.output import print_bytes, print_result
 from ockamlite.cli.run.serving import transports
-from ockamlite.errors import OckamError, UsageError
+from ockamlite.errors import LinkError, LocalError, OckamError, UsageError
 from ockamlite.routing.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from boards.serial_ports import SerialPort
     from ockamlite.cli.options import Common
-
-    Source: TypeAlias = Callable[[float], AsyncIterator["Found"]]
 
 _SECONDS: Final = 5.0
 _LOOK_S: Final = 0.5
 """How often serial ports are listed again."""
-
-
-class Advertiser(Protocol):
-    """A Bluetooth LE device with our service, as a transport's ``scan(seconds)`` tells of it."""
-
-    @property
-    def name(self) -> str | None:
-        """What it calls itself."""
-
-    @property
-    def address(self) -> str:
-        """Its address on the air."""
-
-    @property
-    def rssi(self) -> int | None:
-        """How well it is heard, in dBm."""
+_MOST: Final = 1000
+"""Neighbours that are kept: anybody on the air or the network can make some up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A neighbour."""
 
-    endpoint: str
     kind: str
+    key: str
+    """What tells it from others of its kind."""
+    endpoint: str
     facts: Mapping[str, Any]
-    """What JSON says of it beside ``kind`` and ``endpoint``."""
+    """What JSON says of it beside its kind and endpoint."""
     text: str
     """The same for people."""
+
+
+Tell: TypeAlias = Callable[[Found], None]
+Source: TypeAlias = Callable[[float, Tell], Awaitable[None]]
+"""Looks for so many seconds and tells of each neighbour, again if something about it changed."""
 
 
 @dataclass
@@ -65,14 +58,17 @@ class Findings:
 
     show: Callable[[Findings, Found], None]
     """Called for each neighbour that is new."""
-    found: dict[str, Found] = field(default_factory=dict)
+    found: dict[tuple[str, str], Found] = field(default_factory=dict)
     failed: dict[str, OckamError] = field(default_factory=dict)
 
     def add(self, new: Found) -> None:
         """Note a neighbour."""
-        known = self.found.get(new.endpoint)
-        self.found[new.endpoint] = new
-        if known is None:
+        key = (new.kind, new.key)
+        is_new = key not in self.found
+        if is_new and len(self.found) >= _MOST:
+            return
+        self.found[key] = new
+        if is_new:
             self.show(self, new)
 
 
@@ -111,65 +107,86 @@ async def look(sources: Mapping[str, Source], seconds: float, findings: Findings
 
     async def ask(kind: str, source: Source) -> None:
         try:
-            async for new in source(seconds):
-                findings.add(new)
-        except OckamError as error:
+            await source(seconds, findings.add)
+        except (LinkError, LocalError) as error:
             findings.failed[kind] = error
 
-    async with asyncio.TaskGroup() as group:
-        for kind, source in sources.items():
-            group.create_task(ask(kind, source))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for kind, source in sources.items():
+                group.create_task(ask(kind, source))
+    except ExceptionGroup as several:  # stdout takes no more, most likely several times
+        raise several.exceptions[0] from None
 
 
-async def serial(seconds: float, machine: Machine | None = None) -> AsyncIterator[Found]:
-    """The serial ports of this machine, and those that are plugged in meanwhile."""
+async def serial(seconds: float, tell: Tell, machine: Machine | None = None) -> None:
+    """Tell of the serial ports of this machine, and of those that are plugged in meanwhile."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:
         for port in await asyncio.to_thread(ports, machine or Machine()):
-            facts = {
-                "device": port.device,
-                "by_id": port.by_id,
-                "driver": port.driver,
-                "holder": port.user or None,
-            }
-            about = [port.device, port.driver or "unknown driver"]
-            about += [f"in use by {port.user}"] if port.user else []
-            yield Found(str(Endpoint("serial", port.path)), "serial", facts, ", ".join(about))
+            tell(_serial_found(port))
         left = end - loop.time()
         if left <= 0:
             return
         await asyncio.sleep(min(_LOOK_S, left))
 
 
-async def ble(seconds: float) -> AsyncIterator[Found]:
-    """Bluetooth LE devices with our service.
+def _serial_found(port: SerialPort) -> Found:
+    facts = {
+        "device": port.device,
+        "by_id": port.by_id,
+        "driver": port.driver,
+        "holder": port.user or None,
+    }
+    about = [port.device, port.driver or "unknown driver"]
+    if port.user:
+        about.append(f"in use by {port.user}")
+    return Found("serial", port.device, str(Endpoint("serial", port.path)), facts, ", ".join(about))
+
+
+async def ble(seconds: float, tell: Tell) -> None:
+    """Tell of Bluetooth LE devices with our service.
 
     Raises:
         UsageError: no transport that can look for them is installed.
         UnavailableError: there is no adapter, or it is off.
     """
-    transport: Any = transports([Endpoint("ble", "scan")])[0]
+    transport: Any = transports([Endpoint("ble", "*")])[0]
     if not hasattr(transport, "scan"):
         raise UsageError("the transport for ble: cannot look for devices")
-    advertiser: Advertiser
-    async for advertiser in transport.scan(seconds):
-        name = advertiser.name
-        facts = {"name": name, "address": advertiser.address, "rssi": advertiser.rssi}
-        heard = f", {advertiser.rssi} dBm" if advertiser.rssi is not None else ""
-        endpoint = str(Endpoint("ble", name or advertiser.address))
-        yield Found(endpoint, "ble", facts, f"{advertiser.address}{heard}")
+
+    def heard(device: Any) -> bool:
+        tell(ble_found(device.name, device.address, device.rssi))
+        return False
+
+    try:
+        async with asyncio.timeout(seconds):
+            await transport.scan(heard)
+    except TimeoutError:
+        pass
 
 
-async def tcp(seconds: float) -> AsyncIterator[Found]:
-    """Nodes of this network that announce themselves.
+def ble_found(name: str, address: str, rssi: int) -> Found:
+    """What an advertisement says, as a neighbour."""
+    try:
+        endpoint = Endpoint("ble", name or address)
+    except UsageError:  # a name that no endpoint can have
+        endpoint = Endpoint("ble", address)
+    facts = {"name": name or None, "address": address, "rssi": rssi}
+    return Found("ble", address, str(endpoint), facts, f"{address}, {rssi} dBm")
+
+
+async def tcp(seconds: float, tell: Tell) -> None:
+    """Tell of nodes of this network that announce themselves.
 
     Raises:
         UsageError: the extra for it is not installed.
+        UnavailableError: the network cannot be asked.
     """
     async for node in neighbours.browse(seconds):
         facts = {"name": node.name, "host": node.host, "port": node.port}
-        yield Found(str(node.endpoint), "tcp", facts, node.name)
+        tell(Found("tcp", node.name, str(node.endpoint), facts, node.name))
 
 
 def _table(findings: Findings) -> str:
