@@ -385,16 +385,18 @@ async def test_w1_handshakes_abandoned_over_many_links_leave_a_flat_table_and_ro
 
 
 async def test_w1_the_oldest_handshake_of_whoever_has_most_gives_way(pair: Any, stranger: Any) -> None:
-    limits = dataclasses.replace(LIMITS, pending_handshakes=10, pending_handshakes_per_source=8)
+    limits = dataclasses.replace(LIMITS, pending_handshakes=10, pending_handshakes_per_source=5)
     pair.bob = pair.node(limits=limits)
     await pair.start()
-    slow, flood = await stranger(), await stranger()
+    slow, one, other = await stranger(), await stranger(), await stranger()
     core = stranger_core()
     back, message2 = await slow.handshake(core)
     firsts = iter(message1s())
     for _ in range(100):
-        flood.send(Route.of("api"), Route.of("x"), next(firsts))
+        for flood in (one, other):
+            flood.send(Route.of("api"), Route.of("x"), next(firsts))
         await asyncio.sleep(0.01)
+    assert len(pair.channels._pending) == 10
     message3, _, _ = core.receive(message2, lambda payload, key: None)
     slow.send(back, Route.of("stranger"), message3)
     await asyncio.sleep(0.01)
