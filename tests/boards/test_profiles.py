@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from importlib.resources import files
 
 import pytest
 
-from boards import profiles
 from boards.profile import Profile, Uart
 from boards.profiles import NAMES, all_profiles, load
 from ockamlite.errors import NotFoundError, UsageError
@@ -29,7 +29,7 @@ def test_the_profiles_are_those_that_were_promised() -> None:
 
 
 def test_every_file_of_data_is_in_the_list() -> None:
-    folder = profiles.files(profiles.__name__)
+    folder = files("boards.profiles")
     assert {
         entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
     } == set(NAMES)
