@@ -146,14 +146,14 @@ class Reassembler:
         elif not partial.accepts(piece):
             return None
         if self._too_long(partial, piece):
-            self._drop(remote, peer, piece.number)
+            self._give_up(remote, piece.number, now)
             return None
         cost = len(piece.data) + _PIECE_COST_BYTES
         if piece.number not in peer.partials:
             peer.partials[piece.number] = partial
             self._begun[remote, piece.number] = None
             while len(peer.partials) > self._limits.datagram_messages_per_peer:
-                self._drop(remote, peer, next(iter(peer.partials)))
+                self._give_up(remote, next(iter(peer.partials)), now)
         partial.add(piece)
         peer.cost += cost
         self.pending_bytes += cost
@@ -164,10 +164,9 @@ class Reassembler:
                 self._remember(peer, piece.number, now)
             return message
         while peer.cost > self._peer_bytes:
-            self._drop(remote, peer, next(iter(peer.partials)))
+            self._give_up(remote, next(iter(peer.partials)), now)
         while self.pending_bytes > self._all_bytes:
-            oldest, number = next(iter(self._begun))
-            self._drop(oldest, self._peers[oldest], number)
+            self._give_up(*next(iter(self._begun)), now)
         return None
 
     def has_begun(self, remote: Hashable, number: int) -> bool:
@@ -186,10 +185,9 @@ class Reassembler:
         """Drop messages that have been under way for too long."""
         while self._begun:
             remote, number = next(iter(self._begun))
-            peer = self._peers[remote]
-            if now - peer.partials[number].begun < self._limits.datagram_reassembly_s:
+            if now - self._peers[remote].partials[number].begun < self._limits.datagram_reassembly_s:
                 return
-            self._drop(remote, peer, number)
+            self._give_up(remote, number, now)
 
     def _too_long(self, partial: _Partial, piece: Piece) -> bool:
         if piece.dialect is Dialect.A:
@@ -207,6 +205,12 @@ class Reassembler:
         peer.newest = number
         for old in [n for n in peer.partials if (number - n) % ROUTING_NUMBERS >= _WINDOW]:
             self._drop(remote, peer, old)
+
+    def _give_up(self, remote: Hashable, number: int, now: float) -> None:
+        """Drop a message for good: what comes late of it must not push out another."""
+        peer = self._peers[remote]
+        self._drop(remote, peer, number)
+        self._remember(peer, number, now)
 
     def _drop(self, remote: Hashable, peer: _Peer, number: int) -> None:
         partial = peer.partials.pop(number, None)
