@@ -109,5 +109,12 @@ def test_compiled_trees_of_this_machine_name_their_boards(tmp_path: Path, machin
         }
         profile = load(found.profile.name)
         assert not labels or set(profile.leds) <= labels, path
+        lines = {
+            line
+            for name, value in properties.items()
+            if name.endswith("/gpio-line-names")
+            for line in value.decode().split("\0")
+        }
+        assert not lines or set(profile.gpio.line_names) <= lines, path
         on_uart = any(name.endswith("/bluetooth/compatible") for name in properties)
         assert not on_uart or profile.ble.attached == "uart", path

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from boards.emulation.air import Air, AirModel
+from boards.emulation.air_server import AirServer
 from boards.machine import Machine
 from ockamlite.cli.run import scan
 from ockamlite.cli.run.scan import Findings, Found, ble_found, look
@@ -22,7 +24,7 @@ from ockamlite.cli.stop import ReaderGoneError
 from ockamlite.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,3 +176,39 @@ def test_on_a_terminal_the_table_is_drawn_as_things_turn_up() -> None:
     assert (
         drawn == "ble:pi-a  a, -50 dBm\x1b[K\n\x1b[1Fble:pi-a  a, -50 dBm\x1b[K\nble:pi-b  b, -50 dBm\x1b[K\n"
     )
+
+
+@pytest.fixture
+async def air(tmp_path: Path) -> AsyncIterator[Path]:
+    """The socket of an emulated air on which two devices have our service, by one name."""
+    emulated = Air(AirModel())
+    async with AirServer(emulated, tmp_path / "air"):
+        serving = [await emulated.radio().serve("pi-cabinet", lambda _: None) for _ in range(2)]
+        yield tmp_path / "air"
+        for device in serving:
+            await device.close()
+
+
+async def test_devices_on_an_emulated_air_are_found(air: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ockamlite", "scan", "ble", "--seconds", "1", "--output", "json",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OCKAMLITE_AIR": str(air)},
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(20):
+        stdout, _ = await process.communicate()
+    assert process.returncode == 0
+    found = [json.loads(line) for line in stdout.splitlines()]
+    assert [list(device) for device in found] == [["kind", "name", "address", "rssi", "endpoint"]] * 2
+    assert {(device["name"], device["kind"], device["rssi"]) for device in found} == {
+        ("pi-cabinet", "ble", -50)
+    }
+    # Two of one name: the second one can be told apart by its address.
+    assert found[0]["endpoint"] == "ble:pi-cabinet"
+    assert found[1]["endpoint"] == f"ble:{found[1]['address']}" != f"ble:{found[0]['address']}"
+
+
+def test_an_air_that_is_not_there_ends_with_69(run: Any) -> None:
+    done = run("scan", "ble", "--seconds", "0.1", OCKAMLITE_AIR="/no-such-air")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "try: start 'ockamlite emulate --ble'" in done.stderr

@@ -156,8 +156,19 @@ async def ble(seconds: float, tell: Tell) -> None:
     if not hasattr(transport, "scan"):
         raise UsageError("the transport for ble: cannot look for devices")
 
+    called: dict[str, str] = {}
+
     def heard(device: Any) -> bool:
-        tell(ble_found(device.name, device.address, device.rssi))
+        if len(called) < _MOST:
+            called.setdefault(device.name, device.address)
+        tell(
+            ble_found(
+                device.name,
+                device.address,
+                device.rssi,
+                by_name=called.get(device.name) == device.address,
+            )
+        )
         return False
 
     try:
@@ -167,10 +178,10 @@ async def ble(seconds: float, tell: Tell) -> None:
         pass
 
 
-def ble_found(name: str, address: str, rssi: int) -> Found:
-    """What an advertisement says, as a neighbour."""
+def ble_found(name: str, address: str, rssi: int, *, by_name: bool = True) -> Found:
+    """What an advertisement says, as a neighbour; ``by_name`` unless another one has the same name."""
     try:
-        endpoint = Endpoint("ble", name or address)
+        endpoint = Endpoint("ble", (by_name and name) or address)
     except UsageError:  # a name that no endpoint can have
         endpoint = Endpoint("ble", address)
     facts = {"name": name or None, "address": address, "rssi": rssi}
