@@ -6,6 +6,7 @@ import heapq
 import math
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +43,10 @@ class Noise:
         if not self._rate:
             return math.inf
         return math.log(1 - self._random.random()) / math.log(1 - self._rate)
+
+    def hit_next(self) -> None:
+        """Damage what comes next."""
+        self._left = 0.0
 
     def hits(self, size: int) -> bool:
         """True if one of the next ``size`` bytes is damaged."""
@@ -117,7 +122,7 @@ class Line:
             end.sent_bytes += size
             end.frames += 1
             end.line_free_at = max(end.line_free_at, self.now) + size / self._rate
-            self.at(end.line_free_at, lambda frame=frame, size=size: self._arrive(end, frame, size))
+            self.at(end.line_free_at, partial(self._arrive, end, frame, size))
         due = end.link.next_timer()
         if due is not None and (end.armed is None or due < end.armed):
             end.armed = due

@@ -241,7 +241,9 @@ def test_long_runs_with_any_mix_of_faults(profile: Profile, faults: dict[str, in
             case "arrive":
                 world.arrive(side, chance.randint(1, 4))
             case "wait":
-                world.wait(chance.choice((0.01, 0.03, 0.1, 0.3) if chance.random() < 0.99 else (6.0, 6.0, 20.0)))
+                world.wait(
+                    chance.choice((0.01, 0.03, 0.1, 0.3) if chance.random() < 0.99 else (6.0, 6.0, 20.0))
+                )
             case "lose" | "arrive_out_of_order":
                 getattr(world, name)(side, at)
             case "arrive_late_or_again":

@@ -7,7 +7,6 @@ either may speak first, both may, and either may begin anew at any time.
 
 from __future__ import annotations
 
-from binascii import crc_hqx
 from typing import TYPE_CHECKING, Final
 
 from ockamlite.errors import DecodeError, LocalError, ProtocolError
@@ -193,12 +192,7 @@ class ReliableLink:
         sending, receiving = self._send_window, self._receive_window
         ack = frames.whole_ack(frame[1], sending.next)
         seq = frames.whole_seq(frame[2], receiving.next) if kind == DATA else 0
-        if (
-            not self._peer
-            or ack < 0
-            or seq < 0
-            or crc_hqx(frame, frames.check_start(self._seed_in, seq, ack))
-        ):
+        if not self._peer or ack < 0 or seq < 0 or not frames.is_intact(frame, self._seed_in, seq, ack):
             if not self._up and not self._profile.speaks_first and self._hello_at is None:
                 self._hello_due = True  # somebody who thinks that we know each other
             return []
@@ -365,12 +359,11 @@ class ReliableLink:
         if budget_bytes < frames.HELLO_BYTES:
             return budget_bytes
         out.append(hello.encode(answer=self._hello_ack_due))
-        if self._hello_ack_due:
-            self._hello_ack_due = False
-        else:
-            self._hello_due = False
+        if self._hello_due or (self._peer and not self._up):
+            # An answer says all that a question would.
             self._hello_at = now + self._hello_wait
             self._hello_wait = min(self._hello_wait * 2, self._profile.hello_max_s)
+        self._hello_due = self._hello_ack_due = False
         return budget_bytes - frames.HELLO_BYTES
 
     def _put_control(self, now: float, budget_bytes: int, out: list[bytes], *, must_ack: bool) -> int:
@@ -414,7 +407,9 @@ class ReliableLink:
         if self._ping_due:
             return None
         profile = self._profile
-        return max(self._heard_at + profile.ping_after_s, self._pinged_at + profile.ping_again_s)
+        # Only one of two idle ends asks: the other hears the question in time.
+        after = profile.ping_after_s if self._session > self._peer else 1.1 * profile.ping_after_s
+        return max(self._heard_at + after, self._pinged_at + profile.ping_again_s)
 
     @property
     def _probe_at(self) -> float | None:
@@ -443,9 +438,11 @@ class ReliableLink:
             receiving.ack_now = True
         probe_at = self._probe_at
         if probe_at is not None and probe_at <= now:
-            if sending.tries >= profile.probe_tries:
-                self._fail(f"{sending.tries} tries without an acknowledgement", events)
+            if sending.is_hopeless:
+                self._fail("what was sent is not acknowledged", events)
                 return events
+            # From the second time on a short frame as well: noise that spares no long one spares that.
+            self._ping_due |= sending.tries > 0
             if sending.probe_at is None:
                 self._ping_due = True
                 sending.asked(now)

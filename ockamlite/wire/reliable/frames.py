@@ -7,9 +7,9 @@
     PING, BYE          type 00000    | ack | check: u16
 
 Numbers are big-endian, ``received`` is a little-endian bit map without its last zero octets. ``check``
-is a CRC-16 (polynomial 0x1021) whose start value both ends know and nobody sends: the two sessions, in
-order, and the upper bits of ``seq`` and ``ack``. So a frame of an older session, an echo of our own, or
-a frame from 256 numbers ago does not pass, at no cost in bytes.
+is the complement of a CRC-16 (polynomial 0x1021) whose start value both ends know and nobody sends: the
+two sessions, in order, and the upper bits of ``seq`` and ``ack``. So a frame of an older session, an
+echo of our own, or a frame from 256 numbers ago does not pass, at no cost in bytes.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ MAX_WINDOW: Final = 32
 CHECK_BYTES: Final = 2
 DATA_HEAD_BYTES: Final = 3
 DATA_OVERHEAD_BYTES: Final = DATA_HEAD_BYTES + CHECK_BYTES
+RESIDUE: Final = 0x1D0F
+"""The CRC over a whole frame, check included; not 0, or zeros behind a frame would go unnoticed."""
 LEAST_BYTES: Final = 2 + CHECK_BYTES
 """The shortest frame there is."""
 
@@ -119,14 +121,19 @@ def check_start(seed: int, seq: int, ack: int) -> int:
 def encode_data(octet: int, ack: int, seq: int, payload: bytes, seed: int) -> bytes:
     """A DATA frame; ``octet`` has type, flags and slot."""
     head = bytes((octet, ack & 0xFF, seq & 0xFF))
-    check = crc_hqx(payload, crc_hqx(head, check_start(seed, seq, ack)))
+    check = crc_hqx(payload, crc_hqx(head, check_start(seed, seq, ack))) ^ 0xFFFF
     return b"".join((head, payload, check.to_bytes(2, "big")))
 
 
 def encode_control(octet: int, ack: int, seed: int, received: int = 0) -> bytes:
     """An ACK, PONG, PING or BYE; ``received`` is the bit map, bit 0 for number ``ack`` itself."""
     body = bytes((octet, ack & 0xFF)) + received.to_bytes((received.bit_length() + 7) // 8, "little")
-    return body + crc_hqx(body, check_start(seed, 0, ack)).to_bytes(2, "big")
+    return body + (crc_hqx(body, check_start(seed, 0, ack)) ^ 0xFFFF).to_bytes(2, "big")
+
+
+def is_intact(frame: bytes, seed: int, seq: int, ack: int) -> bool:
+    """True if the check of a frame holds for the whole numbers it abbreviates."""
+    return crc_hqx(frame, check_start(seed, seq, ack)) == RESIDUE
 
 
 def whole_ack(low: int, next_seq: int) -> int:

@@ -85,6 +85,10 @@ class FairQueue:
         if flow is None:
             flow = self._flows[key] = Flow(key, _SHARE_BYTES)
             self._new.append(flow)
+        elif flow.deficit > 0 and flow.content is None and not flow.messages and flow in self._old:
+            # It has not used up its share of this round: it counts as one that sends little.
+            self._old.remove(flow)
+            self._new.append(flow)
         flow.messages.append((compressed, payload))
         size = len(payload)
         flow.waiting_bytes += size

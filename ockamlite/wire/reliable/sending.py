@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _SAMPLE_FRAMES: Final = 32
 """Frames over which losses are counted before the frame size follows them."""
+_STUCK: Final = 4
+"""Times as many probes may go unheeded while short frames are answered: noise spares those."""
 _SHRINK: Final = 0.10
 _GROW: Final = 0.01
 
@@ -50,6 +52,8 @@ class SendWindow:
         """To be sent again, before anything new."""
         self.tries = 0
         """Probes in a row that nothing answered."""
+        self._probes = 0
+        """Probes in a row that moved nothing."""
         self._frames: dict[int, Sent] = {}
         """By number, without those that the peer has out of sequence."""
         self._under_way: dict[int, Sent] = {}
@@ -120,7 +124,7 @@ class SendWindow:
                 news.append(sent)
         if progress or news:
             self.since = now
-            self.tries = 0
+            self.tries = self._probes = 0
         if not news:
             return progress
         newest = -1
@@ -163,9 +167,16 @@ class SendWindow:
     def probe(self) -> None:
         """Send the oldest frame again because nothing comes back."""
         self.tries += 1
+        self._probes += 1
         if self._under_way:
             sent = min(self._under_way.values(), key=lambda sent: sent.seq)
             self._give_up(sent)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """True if nothing answers any more, or what answers never got what we send."""
+        most = self._profile.probe_tries
+        return self.tries >= most or self._probes >= _STUCK * most
 
     def asked(self, now: float) -> None:
         """Note that the peer, which holds everything sent, was asked whether it takes more."""
