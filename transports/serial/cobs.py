@@ -88,6 +88,10 @@ class Unpacker:
         self._add(pieces[-1], out)
         return out
 
+    def unframed(self) -> tuple[int, int]:
+        """Bytes so far that belong to no good frame, unfinished ones included; how many are text."""
+        return self.noise + len(self._rest), self.printable + _text_bytes(self._rest)
+
     def _add(self, piece: bytes, out: list[bytes | None]) -> None:
         if self._skipping:
             self._count(piece)
@@ -118,4 +122,8 @@ class Unpacker:
 
     def _count(self, noise: bytes | bytearray) -> None:
         self.noise += len(noise)
-        self.printable += sum(0x20 <= byte < 0x7F or byte in b"\r\n\t\x1b" for byte in noise)
+        self.printable += _text_bytes(noise)
+
+
+def _text_bytes(data: bytes | bytearray) -> int:
+    return sum(0x20 <= byte < 0x7F or byte in b"\r\n\t\x1b" for byte in data)

@@ -54,7 +54,6 @@ class SerialLine(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._good = 0
         self._came = 0
-        self._noise_seen = 0
         self._closing = False
 
     def opened(self, port: Port, shell: ReliableShell) -> None:
@@ -110,6 +109,8 @@ class SerialLine(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Cut out the frames."""
         self._came += len(data)
+        if self._watch is None and not self.suspicion.done():
+            self._watch = self._loop.call_later(SUSPICION_S, self._judge, self._good)
         for frame in self._unpacker.feed(data):
             if self._closing or self.shell is None:
                 return
@@ -117,7 +118,6 @@ class SerialLine(asyncio.Protocol):
                 self._good += 1
                 self.shell.frame_received(frame)
             else:
-                self._suspect()
                 self.shell.bad_frame()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -147,10 +147,9 @@ class SerialLine(asyncio.Protocol):
             )
         if self._good:
             return f"{device}: we hear the other end, but it does not hear us: is our TX wired to its RX?"
-        noise = self._unpacker.noise
         if self._is_text():
             return f"{device}: text came instead of frames: a console or a boot loader uses the line"
-        if noise >= _FEW_BYTES or self._came >= _FEW_BYTES:
+        if self._came >= _FEW_BYTES:
             return (
                 f"{device}: {self._came} bytes came and no whole frame: "
                 f"do both ends have the same baud and parity ({baud} here)?"
@@ -160,25 +159,20 @@ class SerialLine(asyncio.Protocol):
         return f"{device}: nobody answers: nothing came over the line ({baud} baud)"
 
     def _is_text(self) -> bool:
-        noise = self._unpacker.noise
-        return noise >= 16 and self._unpacker.printable >= _TEXT_RATIO * noise
-
-    def _suspect(self) -> None:
-        """Begin to watch a line on which damage came."""
-        if self._watch is None and not self.suspicion.done():
-            good = self._good
-            self._watch = self._loop.call_later(SUSPICION_S, self._judge, good)
+        unframed, printable = self._unpacker.unframed()
+        return unframed >= 16 and printable >= _TEXT_RATIO * unframed
 
     def _judge(self, good_before: int) -> None:
+        """Look back at the seconds since bytes came: was there a frame among them?"""
         self._watch = None
-        if self._good != good_before or self._closing:
+        if self._closing or self._good != good_before:
+            return
+        if not good_before and self._came < _FEW_BYTES:
             return
         found = self.diagnosis() if not good_before else self._turned_bad()
-        if self._is_text():
-            # It may be a machine that starts: a link can still come up.
-            logger.warning("%s", found)
-        elif not self.suspicion.done():
-            logger.warning("%s", found)
+        logger.warning("%s", found)
+        # Text may be that of a machine that starts: a link can still come up.
+        if not self._is_text() and not self.suspicion.done():
             self.suspicion.set_result(found)
 
     def _turned_bad(self) -> str:
