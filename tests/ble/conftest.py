@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +20,7 @@ from ockamlite.routing.endpoint import Endpoint
 from transports.ble import BleTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from ockamlite.errors import OckamError
     from ockamlite.limits import Limits
@@ -111,3 +116,70 @@ def messages() -> Callable[..., list[bytes]]:
         return [draw.randbytes(draw.randrange(1, longest)) for _ in range(count)]
 
     return make
+
+
+class Process:
+    """A process of ours, with its lines."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.said: list[str] = []
+
+    def line(self, part: str) -> str:
+        """The next line that has ``part`` in it; the end of the process is a failure."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line)
+            if part in line:
+                return line.rstrip("\n")
+        raise AssertionError(f"ended with {self.process.wait()} before {part!r}: {''.join(self.said)}")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        assert self.process.stdout is not None
+        self.said += self.process.stdout.readlines()
+        self.process.stdout.close()
+        return self.process.wait(10)
+
+
+class Launcher:
+    """Starts processes that share a folder and an environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        root = Path(__file__).parents[2]
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("OCKAMLITE_")
+        } | {"PYTHONPATH": str(root)}
+        self.processes: list[Process] = []
+
+    def __call__(self, *arguments: str, **more: str) -> Process:
+        made = Process(arguments, self.environment | more)
+        self.processes.append(made)
+        return made
+
+    def command(self, who: str, *arguments: str) -> Process:
+        """``ockamlite`` with the state of its own that ``who`` names."""
+        return self("-m", "ockamlite", *arguments, OCKAMLITE_HOME=str(self.folder / who))
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            if process.process.poll() is None:
+                process.process.kill()
+                process.process.wait()
+            if process.process.stdout is not None:
+                process.process.stdout.close()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launcher]:
+    made = Launcher(tmp_path)
+    yield made
+    made.close()

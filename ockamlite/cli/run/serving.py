@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from ockamlite.wire.link import Transport
 
 
-_KNOWN: Final = {"tcp": "transports.tcp:TcpTransport"}
+_KNOWN: Final = {
+    "ble": "transports.ble:BleTransport",
+    "tcp": "transports.tcp:TcpTransport",
+}
 """Transports that come with us: to look through all that is installed takes as long as starting does."""
 
 
