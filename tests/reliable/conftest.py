@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FRAMING_BYTES = 6
 """CRC-32, one octet of COBS and a delimiter; COBS adds another one per 254."""
+IDLE_S = 0.1
 
 
 def wire_bytes(frame: bytes) -> int:
@@ -117,7 +118,8 @@ class Line:
         """What a shell does after every call."""
         budget = self._queue_bytes - end.on_line
         for frame in end.link.frames_to_send(self.now, budget):
-            size = wire_bytes(frame)
+            # After a pause a delimiter goes in front as well.
+            size = wire_bytes(frame) + (self.now - end.line_free_at >= IDLE_S)
             end.on_line += size
             end.sent_bytes += size
             end.frames += 1

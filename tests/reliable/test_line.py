@@ -53,8 +53,11 @@ def test_other_speeds_are_used_as_well(line: Make, head: Make, baud: int) -> Non
     assert share >= (0.8 if baud < 100_000 else 0.9)
 
 
-def test_both_directions_at_once_keep_most_of_the_line(line: Make, head: Make) -> None:
-    link = line(SERIAL)
+@pytest.mark.parametrize(("bit_error_rate", "least"), [(0.0, 0.94), (1e-5, 0.89), (1e-4, 0.65)])
+def test_both_directions_at_once_keep_most_of_the_line(
+    line: Make, head: Make, bit_error_rate: float, least: float
+) -> None:
+    link = line(SERIAL, bit_error_rate=bit_error_rate)
     link.bring_up()
     start = link.now
     for end in (link.a, link.b):
@@ -63,7 +66,7 @@ def test_both_directions_at_once_keep_most_of_the_line(line: Make, head: Make) -
     link.run(60.0)
     for end in (link.a, link.b):
         assert len(end.messages) == 32
-        assert 32 * len(CHUNK) / (end.messages[-1][0] - start) / BYTES_PER_S >= 0.92
+        assert 32 * len(CHUNK) / (end.messages[-1][0] - start) / BYTES_PER_S >= least
 
 
 @pytest.mark.parametrize(("bulks", "both_ways"), [(1, False), (3, False), (8, False), (1, True)])
@@ -107,7 +110,7 @@ def test_an_idle_link_costs_less_than_five_bytes_a_second(line: Make) -> None:
     assert link.a.link.is_up
     assert link.b.link.is_up
     cost = (link.a.sent_bytes + link.b.sent_bytes - before) / 3600
-    assert cost == pytest.approx(4.0, abs=0.1), "both directions together"
+    assert cost == pytest.approx(4.4, abs=0.1), "both directions together"
 
 
 def test_silence_ends_the_link_after_fifteen_seconds(line: Make) -> None:

@@ -308,7 +308,8 @@ class ReliableLink:
 
         Args:
             now: the time.
-            budget_bytes: how much the line takes; new data goes out only if a whole frame fits.
+            budget_bytes: how much the line takes; new data goes out only if a whole frame fits. Only the
+                last word of a link that is closing does not mind.
         """
         if self._down:
             return []

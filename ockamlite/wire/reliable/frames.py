@@ -47,6 +47,8 @@ MAX_WINDOW: Final = 32
 CHECK_BYTES: Final = 2
 DATA_HEAD_BYTES: Final = 3
 DATA_OVERHEAD_BYTES: Final = DATA_HEAD_BYTES + CHECK_BYTES
+LEAST_PAYLOAD_BYTES: Final = 8
+"""The shortest payload an end may ask for: the first fragment holds the length and the reference."""
 RESIDUE: Final = 0x1D0F
 """The CRC over a whole frame, check included; not 0, or zeros behind a frame would go unnoticed."""
 LEAST_BYTES: Final = 2 + CHECK_BYTES
@@ -97,7 +99,7 @@ class Hello:
             return cls(version, session, echo, None)
         if len(frame) != HELLO_BYTES or octet & 0x1F or not session:
             raise DecodeError("a malformed HELLO")
-        if not (payload and 1 <= window <= MAX_WINDOW and 8 <= message <= 31):
+        if not (payload >= LEAST_PAYLOAD_BYTES and 1 <= window <= MAX_WINDOW and 8 <= message <= 31):
             raise DecodeError("a HELLO with parameters out of range")
         return cls(version, session, echo, Parameters(payload, window, 1 << message))
 

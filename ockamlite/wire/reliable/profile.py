@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ockamlite.wire.reliable.frames import DATA_OVERHEAD_BYTES
+from ockamlite.wire.reliable.frames import DATA_OVERHEAD_BYTES, LEAST_PAYLOAD_BYTES
 
 _FRAME_S: Final = 0.023
 """How long one frame may keep the line busy: what a keystroke waits for, at least."""
@@ -45,7 +45,7 @@ class Profile:
     probe_max_s: float = 3.2
     """The time doubles with every try up to this."""
     probe_tries: int = 8
-    """Tries in a row without an acknowledgement after which the link is down."""
+    """Probes in a row without an answer after which the link is down."""
     ping_after_s: float = 5.0
     """Silence of the peer after which it is asked for a sign of life."""
     ping_again_s: float = 2.5
@@ -83,7 +83,7 @@ class Profile:
     @classmethod
     def ble(cls, chunk_bytes: int = 20) -> Profile:
         """GATT values of ``chunk_bytes``; ``ReliableLink.set_payload_limit`` follows a growing MTU."""
-        payload = max(1, chunk_bytes - DATA_OVERHEAD_BYTES)
+        payload = max(LEAST_PAYLOAD_BYTES, chunk_bytes - DATA_OVERHEAD_BYTES)
         # The radio checks and repeats by itself: a loss says nothing about the length of a frame.
         return replace(BLE, payload_min=payload, payload_default=payload, payload_max=payload)
 
