@@ -60,8 +60,8 @@ def test_a_portal_works_through_a_relay(
     if inlet == "Rust":
         port = rust.inlet(behind, only=behind.identifier)
     elif outlet == "ockamlite":
-        words = ("--relay", relay_place.hops(), "--name", name, "--allow", behind.identifier)
-        port = ours.inlet(*words, "--identity", "client")
+        way = ("--relay", relay_place.hops(), "--name", name, "--allow", behind.identifier)
+        port = ours.inlet(*way, "--identity", "client")
     else:
         port = ours.inlet("--to", behind.hops("outlet"), "--allow", behind.identifier)
     portal_user.chat(port, 20)

@@ -102,7 +102,7 @@ async def test_frames_arrive_whole_in_order_and_once_however_they_are_cut(accept
     bodies = [b"a", b"b" * 300, b"c" * 100_000, b"d"]
     stream = b"\x01" + b"".join(frame(body) for body in bodies)
     _, writer = await raw(accepting)
-    for at in range(0, 40):
+    for at in range(40):
         writer.write(stream[at : at + 1])
         await writer.drain()
     writer.write(stream[40:])
@@ -122,7 +122,9 @@ async def test_a_frame_longer_than_the_read_buffer_arrives_whole(accepting: Acce
 
 
 @pytest.mark.parametrize("first", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x00", b"\x02"])
-async def test_another_protocol_is_told_by_its_first_byte_and_closed(accepting: Accepting, first: bytes) -> None:
+async def test_another_protocol_is_told_by_its_first_byte_and_closed(
+    accepting: Accepting, first: bytes
+) -> None:
     reader, writer = await raw(accepting)
     writer.write(first)
     receiver = await accepting.first()

@@ -55,7 +55,9 @@ def message(*hops: str, flow: Flow | None = None) -> Message:
     return Message(Route.of(*hops), EMPTY_ROUTE, b"x", flow)
 
 
-def test_a_local_message_reaches_its_worker_with_the_address_still_in_front(router: Router, sink: Sink) -> None:
+def test_a_local_message_reaches_its_worker_with_the_address_still_in_front(
+    router: Router, sink: Sink
+) -> None:
     router.deliver(message("echo", "more"))
     assert sink.messages[0].onward == Route.of("echo", "more")
 
