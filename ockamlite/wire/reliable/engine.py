@@ -7,7 +7,7 @@ either may speak first, both may, and either may begin anew at any time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from ockamlite.errors import DecodeError, LocalError, ProtocolError
 from ockamlite.limits import LIMITS
@@ -21,11 +21,12 @@ from ockamlite.wire.reliable.events import (
     PeerRestarted,
     VersionMismatch,
 )
-from ockamlite.wire.reliable.frames import ACK, BYE, DATA, HELLO_ACK, LEAST_BYTES, PING, PONG, Hello
+from ockamlite.wire.reliable.frames import ACK, BYE, DATA, HELLO_ACK, LEAST_BYTES, PING, PONG
 from ockamlite.wire.reliable.profile import Profile
 from ockamlite.wire.reliable.receiving import Reassembly, ReceiveWindow
 from ockamlite.wire.reliable.scheduler import FairQueue
 from ockamlite.wire.reliable.sending import SendWindow, Sent
+from ockamlite.wire.reliable.sessions import Heard, Sessions
 
 if TYPE_CHECKING:
     from ockamlite.limits import Limits
@@ -59,41 +60,31 @@ class ReliableLink:
     def __init__(self, profile: Profile, *, session: int, now: float, limits: Limits = LIMITS) -> None:
         self._profile = profile
         self._limits = limits
-        self._session = session & 0xFFFFFFFF or 1
         self._ours = Parameters(
             profile.payload_accept,
             profile.window,
             1 << (min(limits.message_bytes, limits.reliable_message_bytes).bit_length() - 1),
         )
         self._payload_limit = profile.payload_max
-        self._peer = 0
-        """The peer's session, 0 while unknown; proved only once the link is up."""
-        self._agreed = self._ours
-        self._retired: list[int] = []
-        """Sessions of the peer that were up: what they still say must not end the present one."""
-        self._our_retired: list[int] = []
-        self._mismatch_told = False
+        self._sessions = Sessions(profile, session, self._ours, limits.reliable_sessions)
         self._up = False
         self._down = False
         self._closing_at: float | None = None
-        self._hello_due = profile.speaks_first
-        self._hello_at: float | None = None
-        self._hello_wait = profile.hello_first_s
-        self._hello_ack_due = False
         self._queue = FairQueue(self._ours.message_bytes)
-        self.hears_itself = False
-        """True once a HELLO of our own came back: the line is looped, or echoes."""
         self._begin(now)
 
     def _begin(self, now: float) -> None:
         """Make the state that belongs to a pair of sessions."""
+        ours, peer, agreed = self._sessions.ours, self._sessions.peer, self._sessions.agreed
         self._send_window = SendWindow(self._profile)
-        self._receive_window = ReceiveWindow(self._profile, self._agreed.window)
+        self._send_window.limit(min(self._payload_limit, agreed.payload_bytes), agreed.window)
+        self._receive_window = ReceiveWindow(self._profile, agreed.window)
         self._writer = HeadWriter()
-        self._reassembly = Reassembly(self._agreed.message_bytes)
-        self._seed_out = frames.session_seed(self._session, self._peer)
-        self._seed_in = frames.session_seed(self._peer, self._session)
-        self._send_window.limit(min(self._payload_limit, self._agreed.payload_bytes), self._agreed.window)
+        self._reassembly = Reassembly(agreed.message_bytes)
+        self._seed_out = frames.session_seed(ours, peer)
+        self._seed_in = frames.session_seed(peer, ours)
+        # Only one of two idle ends asks for a sign of life: the other hears the question in time.
+        self._ping_after = self._profile.ping_after_s * (1 if ours > peer else 1.1)
         self._heard_at = now
         self._pinged_at = now
         self._ping_due = False
@@ -111,6 +102,11 @@ class ReliableLink:
     def is_closed(self) -> bool:
         """True once the link has ended, and everything there was to say was handed out."""
         return self._down
+
+    @property
+    def hears_itself(self) -> bool:
+        """True once a HELLO of our own came back: the line is looped, or echoes."""
+        return self._sessions.hears_itself
 
     @property
     def queued_bytes(self) -> int:
@@ -142,7 +138,7 @@ class ReliableLink:
         if self._down or self._closing_at is not None:
             return 0
         size = len(head) + len(payload)
-        most = min(self._limits.message_bytes, self._agreed.message_bytes)
+        most = min(self._limits.message_bytes, self._sessions.agreed.message_bytes)
         if size > most:
             raise LocalError(f"message of {size} bytes, this link takes {most}")
         if self._queue.waiting_bytes + size > self._limits.reliable_queue_bytes:
@@ -160,7 +156,9 @@ class ReliableLink:
     def set_payload_limit(self, payload_bytes: int) -> None:
         """Let frames grow up to ``payload_bytes``, as when the MTU of a radio link was raised."""
         self._payload_limit = payload_bytes
-        self._send_window.limit(min(payload_bytes, self._agreed.payload_bytes), self._agreed.window)
+        self._send_window.limit(
+            min(payload_bytes, self._sessions.agreed.payload_bytes), self._sessions.agreed.window
+        )
         if self._profile.payload_min == self._profile.payload_max:
             self._send_window.payload_bytes = self._send_window.payload_limit
 
@@ -192,9 +190,14 @@ class ReliableLink:
         sending, receiving = self._send_window, self._receive_window
         ack = frames.whole_ack(frame[1], sending.next)
         seq = frames.whole_seq(frame[2], receiving.next) if kind == DATA else 0
-        if not self._peer or ack < 0 or seq < 0 or not frames.is_intact(frame, self._seed_in, seq, ack):
-            if not self._up and not self._profile.speaks_first and self._hello_at is None:
-                self._hello_due = True  # somebody who thinks that we know each other
+        if (
+            not self._sessions.peer
+            or ack < 0
+            or seq < 0
+            or not frames.is_intact(frame, self._seed_in, seq, ack)
+        ):
+            if not self._up:
+                self._sessions.stranger()
             return []
         events: list[Event] = []
         if not self._up:
@@ -239,61 +242,34 @@ class ReliableLink:
     # -- sessions ----------------------------------------------------------------------------------
 
     def _receive_hello(self, frame: bytes, now: float) -> list[Event]:
-        try:
-            hello = Hello.decode(frame)
-        except DecodeError:
-            return []
+        heard = self._sessions.receive(frame, now, is_up=self._up)
         events: list[Event] = []
-        if hello.session == self._session or hello.session in self._our_retired:
-            self.hears_itself = True
-            return events
-        if hello.parameters is None:
-            if not self._mismatch_told and not self._up:
-                self._mismatch_told = True
-                self._hello_ack_due = True
-                events.append(VersionMismatch(hello.version, frames.VERSION))
-            return events
-        is_answer = frame[0] >> 5 == HELLO_ACK
-        knows_us = hello.echo == self._session
-        if (self._up and hello.session in self._retired) or (is_answer and not knows_us):
-            return events
-        if hello.session != self._peer:
-            if self._up:
-                self._retire()
-                events.append(PeerRestarted())
-                knows_us = False
-            self._peer = hello.session
-            self._agreed = self._ours.both(hello.parameters)
-            self._queue.budget_bytes = self._agreed.message_bytes
-            self._begin(now)
-            self._hello_wait = self._profile.hello_first_s
-            self._hello_at = now + self._hello_wait
-        self._hello_ack_due |= not is_answer
-        if knows_us and not self._up:
-            self._come_up(now, events)
-            self._receive_window.ack_now = True  # the first frame that proves us to the peer
+        match heard:
+            case None:
+                pass
+            case VersionMismatch():
+                events.append(heard)
+            case Heard(is_other, knows_us):
+                if is_other:
+                    if self._up:
+                        # Whom the messages were meant for is gone.
+                        self._up = False
+                        self._queue = FairQueue(self._ours.message_bytes)
+                        events.append(PeerRestarted())
+                    self._begin(now)
+                    self._queue.budget_bytes = self._sessions.agreed.message_bytes
+                if knows_us and not self._up:
+                    self._come_up(now, events)
+                    self._receive_window.ack_now = True  # the first frame that proves us to the peer
+            case _:
+                assert_never(heard)
         return events
-
-    def _retire(self) -> None:
-        """Leave a session that was up.
-
-        We take a new number as well. A pair of sessions is never used twice, so that numbers may begin
-        anew with each; and a peer that we left because of a late HELLO from an earlier life of it
-        notices, and both begin anew.
-        """
-        kept = self._limits.reliable_sessions
-        self._retired = [*self._retired, self._peer][-kept:]
-        self._our_retired = [*self._our_retired, self._session][-kept:]
-        self._session = (self._session * 747_796_405 + 2_891_336_453) & 0xFFFFFFFF or 1
-        self._up = False
-        self._queue = FairQueue(self._ours.message_bytes)
 
     def _come_up(self, now: float, events: list[Event]) -> None:
         self._up = True
-        self._hello_at = None
-        self._hello_due = False
+        self._sessions.settled()
         self._heard_at = now
-        events.append(LinkUp(frames.VERSION, self._peer, self._agreed))
+        events.append(LinkUp(frames.VERSION, self._sessions.peer, self._sessions.agreed))
 
     def _fail(self, reason: str, events: list[Event]) -> None:
         self._up = False
@@ -314,8 +290,10 @@ class ReliableLink:
         if self._down:
             return []
         out: list[bytes] = []
-        if self._hello_ack_due or self._hello_due:
-            budget_bytes = self._put_hello(now, budget_bytes, out)
+        hello = self._sessions.frame_to_send(now, budget_bytes, is_up=self._up)
+        if hello is not None:
+            out.append(hello)
+            budget_bytes -= len(hello)
         sending, receiving = self._send_window, self._receive_window
         if self._up:
             blocked = not sending.lost and not (self._queue and sending.is_open)
@@ -342,7 +320,7 @@ class ReliableLink:
         if self._closing_at is not None and (
             now >= self._closing_at or (sending.is_empty and not self._queue and not sending.lost)
         ):
-            if self._peer:
+            if self._sessions.peer:
                 out += [frames.encode_control(BYE << 5, receiving.next, self._seed_out)] * _BYES
             self._fail("closed here", [])
         return out
@@ -354,18 +332,6 @@ class ReliableLink:
         if not receiving.has_gap:
             receiving.acknowledged()
         return frame
-
-    def _put_hello(self, now: float, budget_bytes: int, out: list[bytes]) -> int:
-        hello = Hello(frames.VERSION, self._session, self._peer, self._ours)
-        if budget_bytes < frames.HELLO_BYTES:
-            return budget_bytes
-        out.append(hello.encode(answer=self._hello_ack_due))
-        if self._hello_due or (self._peer and not self._up):
-            # An answer says all that a question would.
-            self._hello_at = now + self._hello_wait
-            self._hello_wait = min(self._hello_wait * 2, self._profile.hello_max_s)
-        self._hello_due = self._hello_ack_due = False
-        return budget_bytes - frames.HELLO_BYTES
 
     def _put_control(self, now: float, budget_bytes: int, out: list[bytes], *, must_ack: bool) -> int:
         receiving = self._receive_window
@@ -393,7 +359,7 @@ class ReliableLink:
         """When to call :meth:`on_timer`; None: not before something else happens."""
         if self._down:
             return None
-        times = [self._hello_at, self._closing_at]
+        times = [self._sessions.due_at, self._closing_at]
         if self._up:
             times += (
                 self._receive_window.ack_at,
@@ -407,10 +373,7 @@ class ReliableLink:
     def _ping_at(self) -> float | None:
         if self._ping_due:
             return None
-        profile = self._profile
-        # Only one of two idle ends asks: the other hears the question in time.
-        after = profile.ping_after_s if self._session > self._peer else 1.1 * profile.ping_after_s
-        return max(self._heard_at + after, self._pinged_at + profile.ping_again_s)
+        return max(self._heard_at + self._ping_after, self._pinged_at + self._profile.ping_again_s)
 
     @property
     def _probe_at(self) -> float | None:
@@ -425,9 +388,7 @@ class ReliableLink:
         events: list[Event] = []
         if self._down:
             return events
-        if self._hello_at is not None and self._hello_at <= now:
-            self._hello_at = None
-            self._hello_due = True
+        self._sessions.on_timer(now)
         if not self._up:
             return events
         profile, sending, receiving = self._profile, self._send_window, self._receive_window
