@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ockamlite.wire.link import Link
     from transports.serial.port import OpenPort
 
-HEAD = bytes.fromhex("83818200")
-"""The beginning of a routing message, as far as a link looks at it."""
+HEAD = bytes.fromhex("83 81 82 00 41 61 80")
+"""The beginning of a routing message to the address ``0#a``, without a return route."""
 
 
 class Receiver:
@@ -52,8 +52,8 @@ class Receiver:
             await self._came.wait()
         return self.messages
 
-    def send(self, payload: bytes) -> Gate | None:
-        return self.link.send(HEAD + bytes_head(len(payload)), payload)
+    def send(self, payload: bytes, head: bytes = HEAD) -> Gate | None:
+        return self.link.send(head + bytes_head(len(payload)), payload)
 
 
 def message(payload: bytes) -> bytes:

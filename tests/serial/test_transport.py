@@ -430,6 +430,44 @@ def test_a_message_too_long_for_the_link_is_not_sent_and_the_link_stays(
     assert "not sent" in caplog.text
 
 
+def test_what_goes_to_one_worker_keeps_its_order_whoever_is_to_answer(pair: Any) -> None:
+    to_a = bytes.fromhex("83 81 82 00 41 61")
+    answered_at = [bytes.fromhex(f"81 82 00 41 {n:02x}") for n in range(5)] + [b"\x80"]
+    rng = random.Random(6)
+    sent = [(to_a + rng.choice(answered_at), bytes([n]) * rng.choice([1, 400, 3000])) for n in range(60)]
+
+    async def main() -> None:
+        both = pair()
+        a, b = await both.up()
+        for head, payload in sent:
+            gate = b.send(payload, head)
+            if gate is not None and rng.random() < 0.3:
+                await gate.wait()
+        assert [found[-1] for found in await a.wait(60)] == list(range(60))
+        b.send(bytes(3000), sent[0][0])
+        b.send(b"x", sent[1][0][:6] + b"\x80")
+        b.link.close()
+        await a.closed
+        assert len(a.messages) == 62
+
+    run(main())
+
+
+def test_a_small_message_to_another_worker_passes_a_large_one(pair: Any) -> None:
+    async def main() -> float:
+        both = pair()
+        a, b = await both.up()
+        b.send(bytes(100_000))
+        await asyncio.sleep(1)
+        began = now()
+        b.send(b"key", bytes.fromhex("83 81 82 00 41 62 80"))
+        await a.wait(1)
+        assert a.messages[0].endswith(b"key")
+        return now() - began
+
+    assert run(main()) < 0.12
+
+
 def test_garbage_at_full_rate_neither_ends_nor_fills_a_listener(pair: Any) -> None:
     async def main() -> None:
         both = pair()
