@@ -43,6 +43,7 @@ _CHECK_SIZE_S: Final = 1.0
 _MOST_ADVANCED_BYTES: Final = 1536
 """Of the advance for one address: the answer of a handshake, with a credential or two."""
 _LATER_S: Final = 0.1
+_TICK_S: Final = 0.001
 _MARKS: Final = 32
 _GUESSABLE_BYTES: Final = 12
 """Shorter addresses are names; the random ones of a node have 60 bits in 12 bytes, or more."""
@@ -258,7 +259,7 @@ class DatagramPath:
         self._tokens = min(_BURST_BYTES, self._tokens + (now - self._tokens_at) * _RATE_BYTES_PER_S)
         self._tokens_at = now
         if self._tokens < size:
-            self._pace_at = now + (size - self._tokens) / _RATE_BYTES_PER_S
+            self._pace_at = now + max(_TICK_S, (size - self._tokens) / _RATE_BYTES_PER_S)
             return False
         self._tokens -= size
         self._pace_at = _NEVER
@@ -359,39 +360,44 @@ class DatagramPath:
 
     def next_timer(self) -> float:
         """When :meth:`on_timer` is due, or datagrams may flow again; infinite if never."""
-        due = [self._pace_at]
-        if self._blocked_since != _NEVER:
-            due += (self._asked_at + self._patience_s, self._blocked_since + self._limits.link_stall_s)
-        if self.speaks_heartbeats:
-            due += (max(self._asked_at, self._heard_at) + KEEPALIVE_S, self._heard_at + SILENCE_S)
-        elif 0 < self._asks <= len(_HELLO_S):
-            due.append(self._asked_at + _HELLO_S[self._asks - 1])
-        if not self._dialled:
-            due.append(self._heard_at + self._limits.datagram_idle_s)
-        return min(due)
+        return min(self._pace_at, self._stalled_at, self._ask_at, self._gone_at)
 
     def on_timer(self, now: float) -> OckamError | None:
         """Do what is due; the error that ends the link, or None."""
-        silent = self.silent_s(now)
-        stall_s = self._limits.link_stall_s
-        if now - self._blocked_since >= stall_s:
-            return LinkBrokenError(f"the peer took nothing for {stall_s:.0f} s")
-        if self.speaks_heartbeats and silent >= SILENCE_S:
-            return LinkBrokenError(f"the peer was silent for {silent:.0f} s")
-        if not self._dialled and silent >= self._limits.datagram_idle_s:
-            return LinkBrokenError(f"nothing came for {silent:.0f} s")
+        if self._stalled_at <= now:
+            return LinkBrokenError(f"the peer took nothing for {self._limits.link_stall_s:.0f} s")
+        if self._gone_at <= now:
+            what = "the peer was silent" if self.speaks_heartbeats else "nothing came"
+            return LinkBrokenError(f"{what} for {self.silent_s(now):.0f} s")
         if self._pace_at <= now:
             self._pace_at = _NEVER
-        if self._blocked_since != _NEVER:
-            if now - self._asked_at >= self._patience_s:
+        if self._ask_at <= now:
+            if self._blocked_since != _NEVER:
                 self._unanswered += 1
                 self._mark(now)
-        elif self.speaks_heartbeats:
-            if now - max(self._asked_at, self._heard_at) >= KEEPALIVE_S:
+            elif self.speaks_heartbeats:
                 self._ask(now)
-        elif 0 < self._asks <= len(_HELLO_S) and now - self._asked_at >= _HELLO_S[self._asks - 1]:
-            self.hello(now)
+            else:
+                self.hello(now)
         return None
+
+    @property
+    def _stalled_at(self) -> float:
+        return self._blocked_since + self._limits.link_stall_s
+
+    @property
+    def _gone_at(self) -> float:
+        if self.speaks_heartbeats:
+            return self._heard_at + SILENCE_S
+        return _NEVER if self._dialled else self._heard_at + self._limits.datagram_idle_s
+
+    @property
+    def _ask_at(self) -> float:
+        if self._blocked_since != _NEVER:
+            return self._asked_at + self._patience_s
+        if self.speaks_heartbeats:
+            return max(self._asked_at, self._heard_at) + KEEPALIVE_S
+        return self._asked_at + _HELLO_S[self._asks - 1] if 0 < self._asks <= len(_HELLO_S) else _NEVER
 
     def silent_s(self, now: float) -> float:
         """How long nothing has come."""
