@@ -534,11 +534,17 @@ class Node:
             name: the name to register; the relay makes one up if absent.
             offer: what may be reached through the relay, besides ``echo``.
         """
+        offered = [Address.local(known) if isinstance(known, str) else known for known in offer]
 
         def opened(found: Opened) -> None:
-            flow = self.router.flow_of(found.route[0])
-            for address in offer:
-                self.open(address, flow)
+            flow = self.router.flow_of(found.route[0]) if found.route else None
+            if flow is None:
+                return  # it has ended already, and is opened again
+            for address in offered:
+                if address in self.router:
+                    self.open(address, flow)
+                else:
+                    logger.warning("%s is not there, and cannot be offered at %s", address.name, path.text)
 
         path.on_open(opened)
         relay = RemoteRelay(self.router, self.limits, self._emit, path, name)

@@ -11,7 +11,7 @@ import logging
 import random
 from typing import TYPE_CHECKING, Final
 
-from ockamlite.errors import OckamError, UnavailableError, UsageError
+from ockamlite.errors import AlreadyExistsError, OckamError, UnavailableError, UsageError
 from ockamlite.routing.address import BLE, TCP, UDP, UNIX, WEBSOCKET, Address
 from ockamlite.routing.hops import Hop, LinkHop, NameHop, SecureHop, format_hops
 from ockamlite.routing.route import Route
@@ -168,6 +168,28 @@ class Path:
             logger.info("path %s: %s", self.text, reason)
             self.opened.close()
 
+    def flow_lost_messages(self) -> None:
+        """What needs all messages ends by itself; the path goes on."""
+
+    def flow_closed(self, reason: str) -> None:
+        """Its channel says so by itself."""
+
+    def flow_unanswered(self) -> None:
+        """Somebody asked along the path's channel and got no answer.
+
+        The other end may never have accepted our last handshake message. If nothing has come yet that
+        proves it did, the channel is of no use, and nothing is lost by a new one.
+        """
+        channel = self.opened.channel if self.opened is not None else None
+        if channel is not None and not channel.confirmed.done():
+            self.drop("the other end may not have accepted the channel")
+
+    def _watch(self, channel: SecureChannel) -> None:
+        try:
+            channel.flow.watch(self)
+        except AlreadyExistsError:
+            logger.debug("path %s: its channel has ended already", self.text)
+
     async def run(self) -> None:
         """Keep the path open until cancelled."""
         loop = asyncio.get_running_loop()
@@ -177,13 +199,11 @@ class Path:
                 began = loop.time()
                 try:
                     opened = await self._open_once()
-                except OckamError as error:
-                    if str(error) != str(self.failure):
-                        logger.warning("%s: %s; trying on", self.text, error)
-                    self.failure = error
-                else:
                     opened_at = loop.time()
                     await self._keep(opened)
+                except Exception as error:  # noqa: BLE001  (a defect below us must not cost the way for good)
+                    self._failed(error)
+                else:
                     if loop.time() - opened_at > LONGEST_PAUSE_S:
                         pause = _FIRST_PAUSE_S
                     began = loop.time()
@@ -201,13 +221,26 @@ class Path:
                 self.opened.close()
                 self.opened = None
 
+    def _failed(self, error: Exception) -> None:
+        known = (
+            error if isinstance(error, OckamError) else UnavailableError(f"{type(error).__name__}: {error}")
+        )
+        if str(known) != str(self.failure):
+            logger.warning("%s: %s; trying on", self.text, known, exc_info=None if known is error else error)
+        self.failure = known
+
     async def _keep(self, opened: Opened) -> None:
         """Hold an open path until the first of its parts ends."""
         self.opened = opened
         self.failure = None
         try:
+            if opened.channel is not None:
+                self._watch(opened.channel)
             for callback in self._on_open:
-                callback(opened)
+                try:
+                    callback(opened)
+                except Exception:  # what one of them cannot do must not cost the others their way
+                    logger.exception("path %s: what is done with it once it is open failed", self.text)
             self._changed.set()
             if opened.parts:
                 await asyncio.wait(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError
 from ockamlite.events import Refused, SessionOpened
+from ockamlite.paths import Path
 from ockamlite.portals.protocol import DISCONNECT, PING, Kind, State, decode
 from ockamlite.portals.session import Session
 from ockamlite.portals.sockets import Acceptor
@@ -247,6 +248,9 @@ class InletSession(Session):
             f"the outlet did not answer within {limit:g} s; it may not be there or not trust us",
             answer_may_come=True,
         )
+        for watcher in tuple(self.flow.watchers) if self.flow is not None else ():
+            if isinstance(watcher, Path):
+                watcher.flow_unanswered()
 
     def flow_lost_messages(self) -> None:
         """The answer may be among what was lost."""

@@ -175,6 +175,40 @@ async def test_callbacks_are_told_each_time_and_at_once_if_it_is_open(path: Path
     assert len(told) == 2
 
 
+async def test_a_callback_that_fails_costs_neither_the_path_nor_the_other_callbacks(
+    path: Path, tries: Tries, caplog: Any
+) -> None:
+    told: list[Opened] = []
+
+    def fail(opened: Opened) -> None:
+        raise RuntimeError("no bananas")
+
+    path.on_open(fail)
+    path.on_open(told.append)
+    tries.down = False
+    for number in range(1, 3):
+        route = await path.wait(9.0)
+        assert (path.current, len(told)) == (route, number)
+        tries.part.closed.set_result("lost")
+    assert "no bananas" in caplog.text
+
+
+async def test_a_defect_in_a_transport_is_told_once_and_tried_again(
+    path: Path, tries: Tries, monkeypatch: Any, caplog: Any
+) -> None:
+    async def broken() -> Opened:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(path, "_open_once", broken)
+    with pytest.raises(UnavailableError, match="ZeroDivisionError: a defect"):
+        await path.wait(20.0)
+    assert caplog.text.count("Traceback") == 1
+    monkeypatch.setattr(path, "_open_once", tries)
+    tries.down = False
+    assert await path.wait(9.0) == path.current
+    assert path.failure is None
+
+
 # -- on real links ---------------------------------------------------------------------------------
 
 

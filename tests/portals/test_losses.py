@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ockamlite.secure_channels.trust import TrustEveryone
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -189,3 +191,46 @@ async def test_a_gap_while_a_client_waits_turns_it_away_and_its_pong_finds_nobod
     await busy.accept()
     assert (await portal.gateway.event("session-close")).reason == "reset by the peer"
     await portal.is_clean()
+
+
+async def test_a_channel_that_the_other_end_never_accepted_is_opened_anew(net: Any) -> None:
+    """Its last handshake message, which nobody answers, is lost for good."""
+    gateway, laptop = await net.node(), await net.node(portal_connect_s=0.5)
+    listener = await gateway.listen("tcp:127.0.0.1:0")
+    gateway.outlet(f"tcp:127.0.0.1:{await net.echo()}")
+    channels = gateway.secure_channel_listener(trust=TrustEveryone())
+    gateway.open(channels.address, listener)
+    gateway.open("outlet", channels)
+    wire = await net.wire(listener.endpoint.host_port.port)
+    crossed: list[bytes] = []
+
+    def only_the_first_of_the_first_link(frame: bytes) -> list[bytes]:
+        crossed.append(frame)
+        return [frame] if wire.links > 1 or len(crossed) == 1 else []
+
+    wire.to_listener = only_the_first_of_the_first_link
+    hops = f"tcp:127.0.0.1:{wire.port},secure:secure_channel_listener,outlet"
+    path = laptop.path(hops, trust=TrustEveryone())
+    first = await path.wait(10.0)
+    inlet = await laptop.inlet("tcp:127.0.0.1:0", path)
+    reader, writer = await asyncio.open_connection("127.0.0.1", inlet.port)
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    writer.close()
+    assert await path.wait(10.0) != first
+    reader, writer = await asyncio.open_connection("127.0.0.1", inlet.port)
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    writer.close()
+
+
+async def test_an_outlet_that_does_not_answer_costs_a_proven_channel_nothing(net: Any) -> None:
+    portal = await net.portal(1, portal_connect_s=0.3)
+    await portal.outlet.close()
+    route = portal.path.current
+    reader, writer = await portal.client()
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    writer.close()
+    await portal.laptop.event("refused")
+    assert portal.path.current == route

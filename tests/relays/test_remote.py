@@ -147,6 +147,45 @@ async def test_a_registration_that_the_relay_forgot_is_made_anew(
     assert found.service._relays
 
 
+async def test_a_relay_that_hangs_up_as_soon_as_the_path_is_open_is_dialled_again(
+    net: Any, relay: Any, monkeypatch: Any
+) -> None:
+    found, gateway = await relay(), await net.node()
+    gateway.uppercase()
+    open_hops, opened = gateway.open_hops, []
+
+    async def hung_up(*args: Any, **options: Any) -> Any:
+        opened.append(await open_hops(*args, **options))
+        if len(opened) == 1:
+            (link,) = opened[0].parts
+            link.close()
+            await link.closed
+        return opened[-1]
+
+    monkeypatch.setattr(gateway, "open_hops", hung_up)
+    remote = gateway.register(gateway.path(found.at), "pi", offer=["uppercase"])
+    async with asyncio.timeout(10):
+        assert (await remote.registered()).name == "forward_to_pi"
+    assert len(opened) == 2
+
+
+async def test_what_is_offered_no_more_costs_the_rest_nothing(
+    net: Any, relay: Any, until: Any, caplog: Any
+) -> None:
+    found, gateway, client = await relay(), await net.node(), await net.node()
+    gateway.uppercase()
+    outlet = gateway.outlet("tcp:127.0.0.1:9")
+    remote = gateway.register(gateway.path(found.at), "pi", offer=[outlet.address, "uppercase"])
+    await remote.registered()
+    await outlet.close()
+    for link in tuple(found.listener.links):
+        link.close()
+    await gateway.event("relay-registered", 2)
+    assert "outlet is not there" in caplog.text
+    link = await client.connect(found.at)
+    assert (await client.ask(link.route / "forward_to_pi" / "uppercase", "hello")).text == "HELLO"
+
+
 async def test_a_relay_that_does_not_answer_is_asked_again(net: Any, relay: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(remote_module, "_ANSWER_S", 0.1)
     stranger = await net.node()
