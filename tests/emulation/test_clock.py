@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from boards.emulation.clock import RealTimeError, StuckError, VirtualLoop, run
+from boards.emulation.clock import RealTimeError, StuckError, run
 from boards.emulation.line import MemoryLine, PtyLine
 from ockamlite import Node, TrustEveryone
 from ockamlite.limits import LIMITS

@@ -1,0 +1,366 @@
+"""Networks of nodes in one process, joined by emulated links that can be cut: what the pytest plugin offers.
+
+    gateway, device = await network.node("gateway"), await network.node("device")
+    line = await network.serial(gateway, device, baud=9600)
+    link = await gateway.connect(line.endpoint)
+    await gateway.ask(link.route / "echo", b"hello")
+    line.cut()
+
+Each link is one hop from its first node, who dials, to its second, who listens. They run in virtual time
+(:mod:`boards.emulation.clock`), UDP alone is real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from boards.emulation.air import Air, AirModel
+from boards.emulation.chance import same_each_time
+from boards.emulation.clock import VirtualLoop
+from boards.emulation.line import MemoryLine
+from boards.emulation.model import PERFECT, Conditions, LinkModel
+from boards.emulation.uart import QUIET, Noise
+from boards.network_link import AirHop, DatagramHop, Hop, LineHop, MemoryHop
+from boards.tap import RouterWatch, TappedTransport
+from boards.trace import Trace
+from ockamlite.errors import UnavailableError, UsageError
+from ockamlite.limits import LIMITS
+from ockamlite.node import Node
+from ockamlite.routing.endpoint import Endpoint
+from transports.ble import BleTransport
+from transports.memory import MemoryNetwork, MemoryTransport
+from transports.serial import SerialTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine
+    from typing import TypeVar
+
+    from ockamlite.limits import Limits
+    from ockamlite.wire.link import Link, LinkListener, Transport
+
+    T = TypeVar("T")
+
+VIRTUAL_S = 24 * 3600.0
+"""How long a run in virtual time may take, in virtual seconds, unless told otherwise."""
+REAL_S = 60.0
+
+
+class NetworkNode(Node):
+    """A node of a :class:`Network`."""
+
+    def __init__(self, name: str, sockets: dict[str, _Sockets], limits: Limits, **options: Any) -> None:
+        super().__init__(
+            transports=[cast("Transport", found) for found in sockets.values()], limits=limits, **options
+        )
+        self.name = name
+        self.sockets = sockets
+        """Where its links are plugged in, by kind."""
+
+
+class _Sockets:
+    """A node's transport of one kind: knows which link an endpoint belongs to."""
+
+    options: ClassVar[Collection[str]] = (
+        "baud",
+        "bits",
+        "parity",
+        "stop",
+        "flow",
+        "rtscts",
+        "dialect",
+        "adapter",
+    )
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._plugged: dict[str, tuple[TappedTransport, Hop]] = {}
+
+    def plug(self, details: str, transport: TappedTransport, hop: Hop) -> None:
+        """Let a link be dialled, or listened to, at an endpoint."""
+        self._plugged[details] = (transport, hop)
+
+    def __contains__(self, details: object) -> bool:
+        """True if a link is there."""
+        return details in self._plugged
+
+    async def connect(self, endpoint: Endpoint) -> Link:
+        """Dial."""
+        transport, hop = self._find(endpoint)
+        if hop.refuses:
+            raise UnavailableError(f"{endpoint}: the link is cut")
+        return await transport.connect(endpoint)
+
+    async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> LinkListener:
+        """Accept links."""
+        return await self._find(endpoint)[0].listen(endpoint, accept)
+
+    def _find(self, endpoint: Endpoint) -> tuple[TappedTransport, Hop]:
+        if endpoint.details not in self._plugged:
+            known = ", ".join(f"{self.kind}:{details}" for details in self._plugged) or "none"
+            raise UsageError(f"{endpoint}: no such link in this network; this node has {known}")
+        return self._plugged[endpoint.details]
+
+
+class Network:
+    """Nodes, the links between them, and the trace of what they say.
+
+    Args:
+        seed: of all chance: losses, noise, and, in :meth:`run` in virtual time, keys and addresses.
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+        self.trace = Trace()
+        self.nodes: list[NetworkNode] = []
+        self.hops: list[Hop] = []
+        self._watch = RouterWatch()
+        self.trace.contents_of = self._watch.contents_of
+        self.trace.is_random = self._watch.is_random
+        self._names: set[str] = set()
+
+    # -- building -------------------------------------------------------------------------------
+
+    async def node(self, name: str = "", *, limits: Limits = LIMITS, **options: Any) -> NetworkNode:
+        """Start a node; it is closed with the network.
+
+        Args:
+            name: in traces and endpoints; made up if absent.
+            limits: bounds.
+            options: those of :class:`ockamlite.Node`.
+        """
+        self.trace.now = asyncio.get_running_loop().time
+        name = self._unused(name or "node")
+        sockets = {kind: _Sockets(kind) for kind in ("memory", "serial", "ble", "udp")}
+        node = NetworkNode(name, sockets, limits, **options)
+        self._watch.watch(node.router, name)
+        self.nodes.append(node)
+        await node.__aenter__()
+        return node
+
+    async def memory(
+        self,
+        here: NetworkNode,
+        there: NetworkNode,
+        *,
+        loss: float = 0.0,
+        latency_s: float = 0.0,
+        bytes_per_s: float | None = None,
+        conditions: Conditions = PERFECT,
+    ) -> MemoryHop:
+        """Join two nodes by messages handed over, perfect unless told otherwise.
+
+        Args:
+            here: dials.
+            there: listens.
+            loss: part of the messages that get lost.
+            latency_s: how long each takes.
+            bytes_per_s: bandwidth; no limit if absent.
+            conditions: anything else that a link may do to its messages.
+        """
+        name = self._unused(f"{here.name}-{there.name}")
+        if loss or latency_s or bytes_per_s:
+            conditions = replace(
+                conditions,
+                loss_ratio=loss or conditions.loss_ratio,
+                latency_s=latency_s or conditions.latency_s,
+                bytes_per_s=bytes_per_s or conditions.bytes_per_s,
+            )
+        drawn = self._chance(name)
+
+        def model() -> Callable[[bytes, float], Any]:
+            made = LinkModel(hop.conditions, seed=drawn.getrandbits(32))
+            return made.send
+
+        hop = MemoryHop(name, conditions)
+        network = MemoryNetwork(None if conditions == PERFECT else model)
+        await self._join(
+            hop, here, there, Endpoint("memory", name), Endpoint("memory", name),
+            MemoryTransport(here.limits, network), MemoryTransport(there.limits, network),
+        )  # fmt: skip
+        return hop
+
+    async def serial(
+        self,
+        here: NetworkNode,
+        there: NetworkNode,
+        *,
+        baud: int = 115_200,
+        noise: float | Noise = QUIET,
+        rtscts: bool = False,
+    ) -> LineHop:
+        """Join two nodes by a serial line.
+
+        Args:
+            here: dials.
+            there: listens.
+            baud: of both ends.
+            noise: the chance of each bit to be turned, or all that a wire may do.
+            rtscts: flow control by wire.
+        """
+        name = self._unused(f"{here.name}-{there.name}")
+        faults = noise if isinstance(noise, Noise) else Noise(bit_error_ratio=noise)
+        devices = (f"{name}/{here.name}", f"{name}/{there.name}")
+        drawn = self._chance(name)
+        line = MemoryLine(devices, noise=faults, seed=drawn.getrandbits(32))
+        options = (("baud", str(baud)), *((("rtscts", "on"),) if rtscts else ()))
+
+        def transport(limits: Limits) -> SerialTransport:
+            return SerialTransport(
+                limits, open_port=line.open_port, new_session=lambda: drawn.randrange(1, 2**32)
+            )
+
+        hop = LineHop(name, line)
+        one, other = (Endpoint("serial", device, options) for device in devices)
+        await self._join(hop, here, there, one, other, transport(here.limits), transport(there.limits))
+        return hop
+
+    async def ble(
+        self,
+        here: NetworkNode,
+        there: NetworkNode,
+        *,
+        mtu: int = 517,
+        loss: float = 0.0,
+        model: AirModel | None = None,
+    ) -> AirHop:
+        """Join two nodes by Bluetooth LE.
+
+        Args:
+            here: the central, who dials.
+            there: the peripheral, who advertises under its name.
+            mtu: what the two agree on.
+            loss: part of the radio's packets that are lost, and repeated by it.
+            model: anything else that the air may do.
+        """
+        name = self._unused(f"{here.name}-{there.name}")
+        drawn = self._chance(name)
+        air = Air(replace(model or AirModel(), mtu=mtu, packet_loss=loss), seed=drawn.getrandbits(32))
+        hop = AirHop(name, air, air.radio(), air.radio())
+        advertised = there.name
+        while advertised in there.sockets["ble"] or advertised in here.sockets["ble"]:
+            advertised += "'"
+
+        def transport(limits: Limits, radio: Any) -> BleTransport:
+            return BleTransport(limits, radio, draw=lambda: drawn.randrange(1, 2**32))
+
+        endpoint = Endpoint("ble", advertised)
+        await self._join(
+            hop, here, there, endpoint, endpoint,
+            transport(here.limits, hop.central), transport(there.limits, hop.peripheral),
+        )  # fmt: skip
+        return hop
+
+    async def udp(
+        self,
+        here: NetworkNode,
+        there: NetworkNode,
+        *,
+        loss: float = 0.0,
+        latency_s: float = 0.0,
+        conditions: Conditions = PERFECT,
+    ) -> DatagramHop:
+        """Join two nodes by UDP on this machine, in real time, through something that spoils it.
+
+        Args:
+            here: dials.
+            there: listens.
+            loss: part of the datagrams that get lost.
+            latency_s: how long each takes.
+            conditions: anything else that a network may do to its datagrams.
+        """
+        # Imported here: in virtual time there are no sockets.
+        from transports.udp import UdpTransport
+
+        name = self._unused(f"{here.name}-{there.name}")
+        conditions = replace(
+            conditions,
+            loss_ratio=loss or conditions.loss_ratio,
+            latency_s=latency_s or conditions.latency_s,
+        )
+        hop = DatagramHop(name, conditions, self._chance(name).getrandbits(32))
+        any_port = Endpoint.parse("udp:127.0.0.1:0")
+        self._plug(hop, there, here, any_port, UdpTransport(there.limits))
+        hop.listener = await there.listen(any_port)
+        hop.dialled = await hop.open(hop.listener.endpoint.host_port.port)
+        self._plug(hop, here, there, hop.dialled, UdpTransport(here.limits))
+        self.hops.append(hop)
+        return hop
+
+    async def _join(
+        self,
+        hop: Hop,
+        here: NetworkNode,
+        there: NetworkNode,
+        dialled: Endpoint,
+        listened: Endpoint,
+        dialling: Transport,
+        listening: Transport,
+    ) -> None:
+        self._plug(hop, here, there, dialled, dialling)
+        self._plug(hop, there, here, listened, listening)
+        hop.dialled = dialled
+        hop.listener = await there.listen(listened)
+        self.hops.append(hop)
+
+    def _plug(
+        self, hop: Hop, here: NetworkNode, there: NetworkNode, endpoint: Endpoint, transport: Transport
+    ) -> None:
+        hop.label = f"{endpoint.kind}:{hop.name}"
+        tapped = TappedTransport(transport, self.trace, hop, name=hop.label, here=here.name, there=there.name)
+        here.sockets[endpoint.kind].plug(endpoint.details, tapped, hop)
+
+    def _chance(self, name: str) -> random.Random:
+        """Where one link's chance comes from, so that it has the same luck whatever others there are."""
+        return random.Random(f"{self.seed} {name}")  # noqa: S311  (emulation)
+
+    def _unused(self, name: str) -> str:
+        number = 1
+        found = name
+        while found in self._names:
+            number += 1
+            found = f"{name}.{number}"
+        self._names.add(found)
+        return found
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Close the nodes and links; the trace ends before."""
+        self.trace.is_recording = False
+        for node in self.nodes:
+            await node.close()
+        for hop in self.hops:
+            hop.close()
+
+    def run(
+        self, body: Coroutine[Any, Any, T], *, real_time: bool = False, within_s: float | None = None
+    ) -> T:
+        """Run what uses this network, and close it.
+
+        Args:
+            body: the coroutine.
+            real_time: True if it needs sockets, terminals, threads or processes.
+            within_s: how long it may take, on its own clock; a day of virtual time, or a real minute.
+
+        Raises:
+            TimeoutError: it took longer.
+            StuckError: everybody waits, and nothing would ever happen again.
+        """
+        most_s = within_s if within_s is not None else REAL_S if real_time else VIRTUAL_S
+
+        async def main() -> T:
+            try:
+                return await asyncio.wait_for(body, most_s)
+            finally:
+                await self.close()
+
+        if real_time:
+            return asyncio.run(main())
+        with (
+            asyncio.Runner(loop_factory=VirtualLoop) as runner,
+            same_each_time(self.seed, runner.get_loop().time),
+        ):
+            return runner.run(main())
