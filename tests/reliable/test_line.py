@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +163,32 @@ def test_a_link_survives_a_line_that_is_out_for_ten_seconds(line: Make, head: Ma
     link.run(60.0)
     assert len(link.b.messages) == 25
     assert [type(event) for event in link.a.events] == [LinkUp]
+
+
+class SparesShortFrames:
+    """Noise that damages every long frame until it is told to stop."""
+
+    until = math.inf
+
+    def __init__(self, line: Any) -> None:
+        self._line = line
+
+    def hits(self, size: int) -> bool:
+        return size > 100 and self._line.now < self.until
+
+
+def test_noise_that_no_long_frame_passes_does_not_end_the_link_soon(line: Make, head: Make) -> None:
+    link = line(SERIAL)
+    link.bring_up()
+    link.a.noise = SparesShortFrames(link)
+    link.a.noise.until = 25.0
+    link.send(link.a, head("x", CHUNK), CHUNK)
+    link.run(30.0)
+    assert [message for _, message in link.b.messages] == [head("x", CHUNK) + CHUNK]
+    link.a.noise.until = math.inf
+    link.send(link.a, head("x", CHUNK), CHUNK)
+    link.run(60.0)
+    assert link.a.events[-1] == LinkDown("what was sent is not acknowledged"), "nor does it go on for ever"
 
 
 def test_the_same_seed_gives_the_same_run(line: Make, head: Make) -> None:

@@ -400,7 +400,7 @@ class ReliableLink:
             receiving.ack_now = True
         probe_at = self._probe_at
         if probe_at is not None and probe_at <= now:
-            if sending.is_hopeless:
+            if sending.is_hopeless(now):
                 self._fail("what was sent is not acknowledged", events)
                 return events
             # From the second time on a short frame as well: noise that spares no long one spares that.
@@ -409,7 +409,7 @@ class ReliableLink:
                 self._ping_due = True
                 sending.asked(now)
             else:
-                sending.probe()
+                sending.probe(now)
         ping_at = self._ping_at
         if ping_at is not None and ping_at <= now:
             self._ping_due = True

@@ -46,6 +46,8 @@ class Profile:
     """The time doubles with every try up to this."""
     probe_tries: int = 8
     """Probes in a row without an answer after which the link is down."""
+    stuck_after_s: float = 30.0
+    """How long probes may move nothing while short frames are answered: noise spares those."""
     ping_after_s: float = 5.0
     """Silence of the peer after which it is asked for a sign of life."""
     ping_again_s: float = 2.5

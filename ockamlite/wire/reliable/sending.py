@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 _SAMPLE_FRAMES: Final = 32
 """Frames over which losses are counted before the frame size follows them."""
-_STUCK: Final = 4
-"""Times as many probes may go unheeded while short frames are answered: noise spares those."""
 _SHRINK: Final = 0.10
 _GROW: Final = 0.01
 
@@ -52,8 +50,8 @@ class SendWindow:
         """To be sent again, before anything new."""
         self.tries = 0
         """Probes in a row that nothing answered."""
-        self._probes = 0
-        """Probes in a row that moved nothing."""
+        self._stuck_since: float | None = None
+        """When the first probe was sent that has moved nothing yet."""
         self._frames: dict[int, Sent] = {}
         """By number, without those that the peer has out of sequence."""
         self._under_way: dict[int, Sent] = {}
@@ -124,7 +122,8 @@ class SendWindow:
                 news.append(sent)
         if progress or news:
             self.since = now
-            self.tries = self._probes = 0
+            self.tries = 0
+            self._stuck_since = None
         if not news:
             return progress
         newest = -1
@@ -164,19 +163,21 @@ class SendWindow:
         self._under_way_bytes -= len(sent.payload)
         self.lost.append(sent)
 
-    def probe(self) -> None:
+    def probe(self, now: float) -> None:
         """Send the oldest frame again because nothing comes back."""
         self.tries += 1
-        self._probes += 1
+        if self._stuck_since is None:
+            self._stuck_since = now
         if self._under_way:
             sent = min(self._under_way.values(), key=lambda sent: sent.seq)
             self._give_up(sent)
 
-    @property
-    def is_hopeless(self) -> bool:
-        """True if nothing answers any more, or what answers never got what we send."""
-        most = self._profile.probe_tries
-        return self.tries >= most or self._probes >= _STUCK * most
+    def is_hopeless(self, now: float) -> bool:
+        """True if nothing answers any more, or what answers never gets what we send."""
+        profile = self._profile
+        if self.tries >= profile.probe_tries:
+            return True
+        return self._stuck_since is not None and now - self._stuck_since >= profile.stuck_after_s
 
     def asked(self, now: float) -> None:
         """Note that the peer, which holds everything sent, was asked whether it takes more."""
