@@ -34,6 +34,7 @@ _RESET = struct.pack("ii", 1, 0)
 _STALL_LOOKS = 4
 _REST_S = 30.0
 """How long we go on sending to a peer that ended its side, if it may be one that listens no more."""
+_DELIVERED_LOOK_S = 0.2
 _OUR_ADDRESS_BYTES = 12
 """Length of the address of a session of ours; Rust's have 32. Ours go on listening after their end."""
 
@@ -68,9 +69,7 @@ class Session(asyncio.BufferedProtocol):
         self._stalled: asyncio.TimerHandle | None = None
         self._rest_until = 0.0
         self._linger: asyncio.TimerHandle | None = None
-        self._reading = False
         self._held = False
-        self._reason = ""
         self._announced = False
         self.address = router.add_random(self._from_peer)
         """Where the other end of the portal sends to."""
@@ -115,7 +114,6 @@ class Session(asyncio.BufferedProtocol):
         self._announced = True
         transport = self._transport
         if transport is not None and not transport.is_closing():
-            self._reading = True
             transport.resume_reading()
 
     def finish(self, reason: str) -> None:
@@ -125,6 +123,24 @@ class Session(asyncio.BufferedProtocol):
             self._transport.close()
             if self._transport.get_write_buffer_size():
                 self._watch_stall(0, 0)
+
+    def _close_once_delivered(self) -> None:
+        """Close. Where the application still writes this is a reset, which overtakes what is under way."""
+        if self._transport is None:
+            return
+        if self._unread_bytes():
+            self._linger = self._loop.call_later(_DELIVERED_LOOK_S, self._close_once_delivered)
+        else:
+            self._transport.close()
+
+    def _write_eof(self, transport: asyncio.Transport) -> bool:
+        """Tell the application that no more comes; False if it is gone."""
+        try:
+            transport.write_eof()
+        except OSError:
+            self.end("reset by the application")
+            return False
+        return True
 
     def end(self, reason: str, *, tell: bool = True) -> None:
         """End at once, so that the application sees an error and not the end of the data."""
@@ -163,7 +179,6 @@ class Session(asyncio.BufferedProtocol):
         if self.portal.state is State.CLOSED:
             return
         self.portal.closed()
-        self._reason = reason
         self._router.remove(self.address)
         if self.flow is not None:
             self.flow.watchers.discard(self)
@@ -190,7 +205,15 @@ class Session(asyncio.BufferedProtocol):
         self.end("messages were lost on the way")
 
     def flow_closed(self, reason: str) -> None:
-        """The channel or link to the peer is gone."""
+        """The channel or link to the peer is gone; an application whose data is all here still gets it."""
+        transport = self._transport
+        if self.portal.remote_done and transport is not None and self.portal.state is State.OPEN:
+            self._release("done" if self.portal.local_done else "closed by the peer")
+            transport.pause_reading()
+            if self._write_eof(transport):
+                self._watch_stall(0, 0)
+                self._close_once_delivered()
+            return
         self.end(f"the way to the peer is gone: {reason}", tell=False)
 
     # -- the peer's side ------------------------------------------------------------------------
@@ -239,8 +262,8 @@ class Session(asyncio.BufferedProtocol):
             self.finish("done")
         else:
             # Its application may still answer what it was asked; a Rust peer does not wait for it.
-            transport.write_eof()
-            self._await_rest()
+            if self._write_eof(transport):
+                self._await_rest()
 
     def _await_rest(self) -> None:
         """After one side has ended, the other may go on, as long as somebody may be there to hear it."""
@@ -309,8 +332,9 @@ class Session(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The application's socket is gone."""
         self._transport = None
-        if self._stalled is not None:
-            self._stalled.cancel()
+        for timer in (self._stalled, self._linger):
+            if timer is not None:
+                timer.cancel()
         self._tell_end()
         self._release("closed here" if exc is None else "reset by the application")
 
@@ -378,5 +402,8 @@ class Session(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         self._held = False
-        if self._transport is not None and not self._transport.is_closing() and not self.portal.local_done:
-            self._transport.resume_reading()
+        transport = self._transport
+        if transport is None or transport.is_closing() or self.portal.local_done:
+            return
+        if self.portal.state is State.OPEN:
+            transport.resume_reading()

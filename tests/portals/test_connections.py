@@ -263,6 +263,40 @@ async def test_a_client_that_resets_in_mid_transfer_ends_the_target_with_an_erro
     await portal.is_clean()
 
 
+async def test_a_client_that_is_gone_when_its_end_comes_costs_the_others_nothing(
+    net: Any, reset: Any, monkeypatch: Any
+) -> None:
+    """The transport of a target found by its name tells so by an error of the system."""
+    go_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readexactly(1) == b"q":
+            return
+        writer.write(await reader.readexactly(1))
+        await go_on.wait()
+
+    portal = await net.portal(await net.serve(serve))
+    reader, writer = await portal.client()
+    other_reader, other_writer = await portal.client()
+    await portal.laptop.event("session-open", 2)
+
+    def gone() -> None:
+        raise OSError(107, "not connected")
+
+    session = min(portal.inlet.sessions, key=lambda found: found.number)
+    monkeypatch.setattr(session._transport, "write_eof", gone)
+    writer.write(b"q")
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    writer.close()
+    other_writer.write(b"xy")
+    assert await other_reader.readexactly(1) == b"y"
+    assert portal.path.current is not None
+    go_on.set()
+    other_writer.close()
+    await portal.is_clean()
+
+
 async def test_a_client_that_closes_in_mid_download_ends_the_target_soon(net: Any) -> None:
     ended = asyncio.Event()
 

@@ -7,6 +7,8 @@ import os
 import socket
 from typing import Any
 
+import pytest
+
 MEBIBYTE = 1024 * 1024
 SMALL = 16 * 1024
 """Kernel buffers of the connections that are slowed, so that they fill at once."""
@@ -222,3 +224,34 @@ async def test_an_application_that_stalls_on_what_it_is_owed_gets_an_error(net: 
     assert answer.startswith(found)
     client.close()
     await portal.is_clean()
+
+
+@pytest.mark.parametrize("writes_on", [False, True], ids=["that listens", "that still writes"])
+@pytest.mark.parametrize("secure", [False, True], ids=["in clear", "secure"])
+async def test_a_complete_download_outlives_its_link(
+    net: Any, until: Any, *, secure: bool, writes_on: bool
+) -> None:
+    answer = os.urandom(2 * MEBIBYTE)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        writer.write_eof()
+        await reader.read()
+
+    target = await net.serve(serve)
+    portal = await net.portal(target, secure=secure, portal_buffer_bytes=4 * MEBIBYTE)
+    client = await narrow_client(portal.inlet.port)
+    await portal.laptop.event("session-open")
+    narrow(portal.inlet)
+    (session,) = portal.inlet.sessions
+    await until(lambda: session.portal.remote_done)
+    portal.path.opened.parts[0].close()
+    assert (await portal.laptop.event("session-close")).reason == "closed by the peer"
+    assert session._unread_bytes() > MEBIBYTE
+    if writes_on:
+        await asyncio.get_running_loop().sock_sendall(client, b"too late")
+    assert await read_all(client) == (answer, True)
+    await until(lambda: session._transport is None)
+    client.close()
+    await until(lambda: not portal.inlet.sessions and not portal.outlet.sessions)
