@@ -136,6 +136,7 @@ class Network:
         sockets = {kind: _Sockets(kind) for kind in ("memory", "serial", "ble", "udp")}
         node = NetworkNode(name, sockets, limits, **options)
         self._watch.watch(node.router, name)
+        self.trace.nodes.append(name)
         self.nodes.append(node)
         await node.__aenter__()
         return node

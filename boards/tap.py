@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Protocol
 
-from boards.trace import Contents
+from boards.trace_step import Contents
 from ockamlite.secure_channels.channel import SecureChannel
 
 if TYPE_CHECKING:

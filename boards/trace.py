@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from boards.trace_picture import as_svg, as_text
+from boards.trace_step import Contents, Step
 from ockamlite.errors import DecodeError
 from ockamlite.routing.codec import decode_message
 
@@ -27,70 +27,6 @@ _STEP_BYTES: Final = 500
 """What a step costs besides its message."""
 
 
-class Contents(StrEnum):
-    """What somebody who sees a message on a hop can make of its payload."""
-
-    PLAIN = "plain"
-    """All of it: no channel covers this hop."""
-    HANDSHAKE = "handshake"
-    """Nothing but that a secure channel begins: fresh keys, and sealed identities."""
-    SEALED = "sealed"
-    """Nothing."""
-    DAMAGED = "damaged"
-    """It is no routing message any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A message left a node, or came to one; or a link came up or went down."""
-
-    at: float
-    """Seconds since the trace began."""
-    event: str
-    """``sent``, ``arrived``, ``link-up`` or ``link-down``."""
-    link: str
-    source: str
-    """Name of the node that sends; for a link, the one that tells of it."""
-    target: str
-    number: int | None = None
-    """Of the message on this hop: the same where it was sent and where it arrived; None if what arrived was
-    never sent like this."""
-    size: int = 0
-    """Of the whole message in bytes, the link's own frames excluded."""
-    onward: tuple[str, ...] = ()
-    back: tuple[str, ...] = ()
-    contents: Contents | None = None
-    reason: str = ""
-    """Why a link went down."""
-    data: bytes = b""
-    """The message; not part of what is written."""
-
-    @property
-    def readable(self) -> bool:
-        """True if whoever sees this hop can read the payload."""
-        return self.contents is Contents.PLAIN
-
-    def values(self) -> dict[str, Any]:
-        """What is written of it."""
-        values: dict[str, Any] = {
-            "time": round(self.at, 6),
-            "event": self.event,
-            "link": self.link,
-            "from": self.source,
-            "to": self.target,
-        }
-        if self.contents is None:
-            return values | ({"reason": self.reason} if self.event == "link-down" else {})
-        return values | {
-            "message": self.number,
-            "bytes": self.size,
-            "onward": list(self.onward),
-            "return": list(self.back),
-            "contents": str(self.contents),
-            "readable": self.readable,
-        }
-
-
 class Trace:
     """What happened on the hops of a run, in order.
 
@@ -100,6 +36,8 @@ class Trace:
 
     def __init__(self, *, most_bytes: int = MOST_BYTES) -> None:
         self.steps: list[Step] = []
+        self.nodes: list[str] = []
+        """Names, in the order of their columns; nodes that are not here are added when they turn up."""
         self.is_recording = True
         self.is_full = False
         self.now: Callable[[], float] = lambda: 0.0
@@ -130,10 +68,10 @@ class Trace:
             step
             for step in self.steps
             if step.contents is not None
-            and step.event == (event or step.event)
-            and step.link == (link or step.link)
-            and step.source == (source or step.source)
-            and step.target == (target or step.target)
+            and event in ("", step.event)
+            and link in ("", step.link)
+            and source in ("", step.source)
+            and target in ("", step.target)
         ]
 
     def links_that_saw(self, text: bytes) -> set[str]:
@@ -157,15 +95,11 @@ class Trace:
 
     def text(self, *, most: int = 500) -> str:
         """A picture for terminals, of the last ``most`` messages."""
-        from boards.trace_picture import as_text
-
-        return as_text(self, most)
+        return as_text(self.steps, self.nodes, most)
 
     def svg(self, *, most: int = 500) -> str:
         """A picture for documents, of the last ``most`` messages."""
-        from boards.trace_picture import as_svg
-
-        return as_svg(self, most)
+        return as_svg(self.steps, self.nodes, most)
 
     def write(self, path: Path) -> None:
         """Write it: ``.svg`` a picture, ``.txt`` the same for terminals, anything else JSON lines."""
@@ -211,8 +145,10 @@ class Trace:
         self._left_bytes -= step.size + _STEP_BYTES
         if self._left_bytes < 0:
             self.is_full, self.is_recording = True, False
-        if self.is_recording:
-            self.steps.append(step)
+        if not self.is_recording:
+            return
+        self.nodes += [name for name in (step.source, step.target) if name not in self.nodes]
+        self.steps.append(step)
 
     def _time(self) -> float:
         now = self.now()

@@ -10,16 +10,17 @@ place of the tip: it did not arrive.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape
 
-from boards.trace import Contents
+from boards.trace_step import Contents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from boards.trace import Step, Trace
+    from boards.trace_step import Step
 
 _LINES: Final = {Contents.SEALED: "=", Contents.HANDSHAKE: "~"}
 _COLOURS: Final = {
@@ -41,13 +42,18 @@ class _Row:
     """One line of a picture: a message from its sending to its arrival, or a link that changed."""
 
     step: Step
-    arrived_at: float | None = None
+    arrival: Step | None = None
+    """None if it did not arrive."""
+
+    @property
+    def contents(self) -> Contents | None:
+        """What it holds: where it arrives, more is known than where it is sent."""
+        return (self.arrival or self.step).contents
 
 
-def as_text(trace: Trace, most: int) -> str:
+def as_text(steps: Iterable[Step], nodes: Sequence[str], most: int) -> str:
     """The picture for terminals."""
-    nodes = _nodes(trace)
-    rows, left_out = _rows(trace, most)
+    rows, left_out = _rows(steps, most)
     columns = {name: place for place, name in enumerate(nodes)}
     middle = _COLUMN // 2
     head = "".join(f"{name[: _COLUMN - 2]:^{_COLUMN}}" for name in nodes)
@@ -59,22 +65,21 @@ def as_text(trace: Trace, most: int) -> str:
         canvas = [" "] * (_COLUMN * len(nodes))
         for place in range(len(nodes)):
             canvas[place * _COLUMN + middle] = "|"
-        if step.contents is not None:
+        if row.contents is not None:
             here, there = (columns[name] * _COLUMN + middle for name in (step.source, step.target))
             left, right = min(here, there) + 1, max(here, there)
             label = f" {step.size} B "
-            arrow = list(f"{label:{_LINES.get(step.contents, '-')}^{right - left}}")
-            tip = "x" if row.arrived_at is None else ">" if here < there else "<"
+            arrow = list(f"{label:{_LINES.get(row.contents, '-')}^{right - left}}")
+            tip = "x" if row.arrival is None else ">" if here < there else "<"
             arrow[-1 if here < there else 0] = tip
             canvas[left:right] = arrow
         lines.append(f"{step.at:<{_TIME_WIDTH}.6f}{''.join(canvas)} {_about(step)}".rstrip())
     return "\n".join(lines) + "\n"
 
 
-def as_svg(trace: Trace, most: int) -> str:
+def as_svg(steps: Iterable[Step], nodes: Sequence[str], most: int) -> str:
     """The picture for documents."""
-    nodes = _nodes(trace)
-    rows, left_out = _rows(trace, most)
+    rows, left_out = _rows(steps, most)
     middles = {name: _SVG_LEFT + _SVG_COLUMN * place + 60 for place, name in enumerate(nodes)}
     width = _SVG_LEFT + _SVG_COLUMN * max(1, len(nodes)) + 420
     height = _SVG_TOP + _SVG_ROW * (len(rows) + 2)
@@ -101,19 +106,19 @@ def _svg_row(row: _Row, y: int, middles: dict[str, int]) -> Iterable[str]:
     out = [f'<text x="8" y="{y + 4}" fill="#5f6368">{step.at:.6f} s</text>']
     right = max(middles.values()) + 20
     out.append(f'<text x="{right}" y="{y + 4}" fill="#3c4043">{escape(_about(step))}</text>')
-    if step.contents is None:
+    if row.contents is None:
         return out
-    colour = _COLOURS[step.contents]
+    colour = _COLOURS[row.contents]
     x, end = middles[step.source], middles[step.target]
     sign = 1 if x < end else -1
-    dashes = ' stroke-dasharray="5 4"' if row.arrived_at is None else ""
-    tip = end if row.arrived_at is not None else (x + end) // 2
+    dashes = ' stroke-dasharray="5 4"' if row.arrival is None else ""
+    tip = end if row.arrival is not None else (x + end) // 2
     marks = (
         f'<path d="M{tip} {y} l{-8 * sign} -4 v8 z" fill="{colour}"/>'
-        if row.arrived_at is not None
+        if row.arrival is not None
         else f'<path d="M{tip - 5} {y - 5} l10 10 m0 -10 l-10 10" stroke="{colour}" stroke-width="2"/>'
     )
-    label = f"{step.size} B {step.contents}"
+    label = f"{step.size} B {row.contents}"
     out.append(
         f'<g><title>{escape(label)}</title><line x1="{x}" y1="{y}" x2="{tip - 6 * sign}" y2="{y}" '
         f'stroke="{colour}" stroke-width="1.5"{dashes}/>{marks}'
@@ -122,25 +127,22 @@ def _svg_row(row: _Row, y: int, middles: dict[str, int]) -> Iterable[str]:
     return out
 
 
-def _nodes(trace: Trace) -> list[str]:
-    """The names, in the order in which they turn up."""
-    return list(dict.fromkeys(name for step in trace for name in (step.source, step.target)))
-
-
-def _rows(trace: Trace, most: int) -> tuple[list[_Row], int]:
-    arrivals: dict[tuple[str, str, str, int | None], float] = {
-        (step.link, step.source, step.target, step.number): step.at
-        for step in trace
-        if step.event == "arrived" and step.number is not None
-    }
-    rows = [
-        _Row(step, arrivals.get((step.link, step.source, step.target, step.number)))
-        if step.event == "sent"
-        else _Row(step, step.at)
-        for step in trace
-        if step.event != "arrived" or step.number is None
+def _rows(steps: Iterable[Step], most: int) -> tuple[list[_Row], int]:
+    arrivals: dict[tuple[str, str, str], dict[int, Step]] = defaultdict(dict)
+    rows: list[_Row] = []
+    for step in steps:
+        way = (step.link, step.source, step.target)
+        if step.event == "arrived" and step.number is not None:
+            arrivals[way][step.number] = step
+        else:
+            rows.append(_Row(step))
+    shown = [
+        _Row(row.step, arrivals[row.step.link, row.step.source, row.step.target].get(row.step.number))
+        if row.step.event == "sent" and row.step.number is not None
+        else _Row(row.step, row.step)
+        for row in rows[-most:]
     ]
-    return rows[-most:], max(0, len(rows) - most)
+    return shown, len(rows) - len(shown)
 
 
 def _about(step: Step) -> str:

@@ -46,6 +46,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "scan": Entry(
         "ockamlite.cli.scan", "Look for neighbours: Bluetooth LE, serial ports, the local network."
     ),
+    "emulate": Entry(
+        "ockamlite.cli.emulate", "Lines and an air without hardware, for other commands to use.", True
+    ),
     "demo": Entry("ockamlite.cli.demo", "The whole system on this machine, without hardware, in seconds."),
     "completion": Entry("ockamlite.cli.completion", "Print what makes a shell complete our options."),
 }

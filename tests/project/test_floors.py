@@ -66,6 +66,7 @@ IMPORTERS = {
     "dbus_fast": "transports.ble",
     "serial_asyncio": "transports.serial",
     "gpiod": "boards.led",
+    "pytest": "boards.pytest_plugin",
     "zeroconf": "boards.neighbours",
 }
 """The module, or package, that alone imports an outside package."""
@@ -74,6 +75,10 @@ SHORTCUTS = {
     "ockamlite.cli.run.serving": {"transports.tcp", "transports.sockets"},
     "ockamlite.cli.run.board": {
         "boards.detection", "boards.doctor", "boards.machine", "boards.profiles",
+    },
+    "ockamlite.cli.run.emulate": {
+        "boards.emulation.air", "boards.emulation.air_server", "boards.emulation.line",
+        "boards.emulation.uart",
     },
     "ockamlite.cli.run.scan": {"boards.machine", "boards.neighbours", "boards.serial_ports"},
 }  # fmt: skip

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _KNOWN: Final = {
     "ble": "transports.ble:BleTransport",
+    "serial": "transports.serial:SerialTransport",
     "tcp": "transports.tcp:TcpTransport",
+    "udp": "transports.udp:UdpTransport",
 }
 """Transports that come with us: to look through all that is installed takes as long as starting does."""
 
