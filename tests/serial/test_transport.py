@@ -278,6 +278,16 @@ def test_a_half_open_line_is_named_by_who_is_not_heard(pair: Any) -> None:
     run(main())
 
 
+def test_a_line_that_returns_our_own_bytes_is_named(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        both = pair()
+        monkeypatch.setattr(both.line, "carry", lambda end, data, _: both.line.inject(end, data))
+        with pytest.raises(UnavailableError, match="our own bytes come back"):
+            await both.b.connect()
+
+    run(main())
+
+
 def test_silence_is_told_after_ten_seconds_and_the_port_is_free_again(pair: Any) -> None:
     async def main() -> None:
         both = pair()

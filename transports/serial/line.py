@@ -145,6 +145,8 @@ class SerialLine(asyncio.Protocol):
                 f"{device}: the other end speaks version {mismatch.theirs} of the link, "
                 f"this one {mismatch.ours}: update the older one"
             )
+        if self.shell is not None and self.shell.engine.hears_itself:
+            return f"{device}: our own bytes come back: is its TX wired to its RX, or does a shell echo them?"
         if self._good:
             return f"{device}: we hear the other end, but it does not hear us: is our TX wired to its RX?"
         if self._is_text():
