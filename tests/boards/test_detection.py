@@ -206,3 +206,8 @@ def test_serial_auto_without_any_port_says_so(x86: Any) -> None:
 
 def test_a_name_that_is_kept_for_hardware_that_is_not_there_is_no_port(x86: Any) -> None:
     assert uart_device(x86, load("generic-x86").uarts[0]) is None
+
+
+def test_what_was_never_written_to_an_eeprom_is_no_part_of_its_name(tree: Any) -> None:
+    tree.write("/sys/bus/nvmem/devices/0-00500/nvmem", b"\xaaU3\xeeA335\x01" + b"\xff" * 32)
+    assert detect(tree.root).evidence[0] == "/sys/bus/nvmem/devices/0-00500/nvmem: A335."

@@ -138,9 +138,35 @@ def test_a_board_without_bluetooth_says_what_brings_it(tree: Any, name: str, fix
     assert Obstacle("there is no Bluetooth adapter", fix) in examine(tree, load(name)).obstacles
 
 
-def test_connections_are_no_adapters(pi4: Any) -> None:
-    pi4.write("/sys/class/bluetooth/hci0:64/type", "link\n")
-    assert endpoints(pi4).count("ble:pi-cabinet") == 1
+def test_connections_are_no_adapters(tree: Any) -> None:
+    tree.write("/sys/class/bluetooth/hci0:64/type", "link\n")
+    assert not [text for text in endpoints(tree) if text.startswith("ble:")]
+
+
+def test_without_an_adapter_nothing_is_said_of_its_service(x86: Any) -> None:
+    assert "bluetoothd does not run" not in found(x86, "generic-x86")
+
+
+def test_a_port_that_has_several_names_is_offered_once(pi4: Any) -> None:
+    pi4.link("/dev/serial/by-id/on-board", "../../ttyS0")
+    assert endpoints(pi4) == ["serial:/dev/serial0?baud=115200", "ble:pi-cabinet"]
+    (pi4.root / "dev/serial/by-id/on-board").unlink()
+    (pi4.root / "dev/serial0").unlink()
+    pi4.serial("ttyAMA3", "uart-pl011")
+    pi4.link("/dev/serial0", "ttyAMA3")
+    assert endpoints(pi4) == ["serial:/dev/serial0?baud=115200", "ble:pi-cabinet"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
+def test_an_owner_and_a_group_need_to_read_and_write(pi4: Any) -> None:
+    os.chown(pi4.here("/dev/ttyS0"), 1000, 20)
+    pi4.mode("/dev/ttyS0", 0o600)
+    assert found(pi4, user=ANNA) == {}
+    pi4.mode("/dev/ttyS0", 0o640)
+    assert found(pi4, user=User(1001, frozenset({20})))
+    pi4.mode("/dev/ttyS0", 0o460)
+    assert found(pi4, user=ANNA)
+    assert found(pi4, user=User(1001, frozenset({20}))) == {}
 
 
 def test_usb_adapters_are_offered_by_their_stable_names(x86: Any) -> None:

@@ -176,6 +176,11 @@ def test_a_line_is_found_by_the_label_of_its_chip(tree: Any, gpiod: FakeGpiod) -
     led.close()
 
 
+def test_a_number_counts_on_the_chip_of_that_label_only(tree: Any, gpiod: FakeGpiod) -> None:
+    GpioLed(tree, 1, chip="pinctrl-rp1")
+    assert gpiod.requests[0][0].endswith("/dev/gpiochip4")
+
+
 def test_a_line_is_found_by_its_name_on_any_chip(tree: Any, gpiod: FakeGpiod) -> None:
     GpioLed(tree, "GPIO5", active_low=True)
     path, request = gpiod.requests[0]

@@ -39,6 +39,7 @@ async def test_without_the_extra_the_package_is_named(monkeypatch: pytest.Monkey
     [
         (["fe80::1%eth0", "192.0.2.7"], "192.0.2.7"),
         (["2001:db8::7"], "2001:db8::7"),
+        (["::7", "192.0.2.7"], "192.0.2.7"),
         (["rubbish", "192.0.2.7"], "192.0.2.7"),
     ],
 )

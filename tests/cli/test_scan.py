@@ -72,6 +72,16 @@ async def test_a_port_that_is_plugged_in_meanwhile_is_shown(tmp_path: Path) -> N
     }  # fmt: skip
 
 
+async def test_the_kernels_console_is_told_as_who_holds_a_port(tmp_path: Path) -> None:
+    plug(tmp_path, "ttyUSB0", "usb-A")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/consoles").write_text("ttyUSB0  -W- (EC  p a)  188:0\n")
+    seen: list[Found] = []
+    await scan.serial(0, here(seen).add, Machine(tmp_path))
+    assert [found.facts["holder"] for found in seen] == ["the kernel's console"]
+    assert seen[0].text.endswith("in use by the kernel's console")
+
+
 def test_a_ble_device_has_the_keys_of_the_contract() -> None:
     found = ble_found("pi-cabinet", "5B:8E:2B:E2:6F:DC", -61)
     assert found.endpoint == "ble:pi-cabinet"
