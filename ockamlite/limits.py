@@ -70,10 +70,23 @@ class Limits:
     # Workers and links
     mailbox_messages: int = 64
     """Messages waiting for one worker before its senders wait."""
+    mailbox_excess_messages: int = 1024
+    """The same for messages of a link that their worker waits for; more are dropped, or both would wait."""
+    mailbox_excess_bytes: int = 16 * 1024 * 1024
+    """Bytes of them."""
     link_buffer_bytes: int = 128 * 1024
     """Bytes waiting in a link before its senders wait: more only adds delay for those behind."""
+    link_hold_s: float = 2.0
+    """How long a full link may keep others from being read from: nobody may stop his neighbours."""
+    link_hold_alone_s: float = 10.0
+    """The same if what is not read has nowhere else to go; well below the stall that ends a link."""
+    link_excess_bytes: int = 4096 * 1024
+    """What links bring for a full one is taken up to here before it is dropped; what a link brings for
+    itself holds it only then: more than sockets keep, or two nodes that ask each other stop each other."""
+    node_excess_bytes: int = 64 * 1024 * 1024
+    """The same over all links."""
     link_stall_s: float = 45.0
-    """How long a link may accept nothing while bytes wait before it is given up; longer than the stall
+    """How long a full link may take for ``link_buffer_bytes`` before it is given up; longer than the stall
     of a portal, which is a lesser loss."""
     link_hello_s: float = 10.0
     """How long an accepted link may take to send its version byte."""

@@ -12,6 +12,7 @@ from ockamlite.events import LinkDown, LinkUp
 from ockamlite.routing.codec import RouteMemory, decode_message, encode_message_head
 from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import Route
+from ockamlite.wire.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from ockamlite.routing.endpoint import Endpoint
     from ockamlite.routing.router import Router
     from ockamlite.wire import link as wire
-    from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
+
+_MESSAGE_BYTES = 256
+"""What a waiting message takes besides its payload."""
 
 
 class HeldFlow(Flow):
@@ -49,6 +52,13 @@ class HeldFlow(Flow):
         return isinstance(self.under, HeldFlow) and self.under.is_held
 
 
+def carrier(flow: Flow | None) -> Flow | None:
+    """The flow of the link at the bottom of a channel, or of channels in channels."""
+    while isinstance(flow, HeldFlow) and flow.under is not None:
+        flow = flow.under
+    return flow
+
+
 class Link:
     """One open link of a node: a local address whose messages go to the node at the other end.
 
@@ -62,8 +72,9 @@ class Link:
         self._link = link
         self._limits = limits
         self._on_event = on_event
+        self._loop = asyncio.get_running_loop()
         self._on_closed: Callable[[Link], None] | None = None
-        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[str] = self._loop.create_future()
         """Done, with the reason, when the link has ended."""
         self.error: OckamError | None = None
         """What ended it; None while it lives, and if our side closed it."""
@@ -74,6 +85,11 @@ class Link:
         self._back = Route((self.address,))
         self._memory = RouteMemory()
         self._dropped = 0
+        self._gate: Gate | None = None
+        """Our own, once it was shut."""
+        self._excess_bytes = 0
+        """What links brought for the peer since the link is full."""
+        self._overflowed = 0
 
     @property
     def endpoint(self) -> str:
@@ -106,6 +122,7 @@ class Link:
 
     def frame_received(self, frame: memoryview) -> Gate | None:
         """Route what came (see :class:`ockamlite.wire.link.LinkReceiver`)."""
+        router = self._router
         try:
             onward, back, payload = decode_message(frame, self._memory)
             if not onward:
@@ -114,17 +131,49 @@ class Link:
                 self._malformed(f"return route of {len(back)} hops")
                 return None
             back = Route((self.address, *back)) if back else self._back
-            gate = self._router.deliver(Message(onward, back, payload, self.flow))
-            if gate is not None:
-                self.flow.held_by = gate
-            return gate  # noqa: TRY300  (an else would only move it)
+            router.reading = True
+            gate = router.deliver(Message(onward, back, payload, self.flow))
+            return None if gate is None else self._hold(gate)
         except LocalError as error:
             # A worker on the way wanted to go on to something that has ended meanwhile.
             logger.debug("message from %s not delivered: %s", self.remote, error)
         except RemoteError as error:
             # The link stays: a node in the middle may have passed on what somebody else made too long.
             self._malformed(error)
+        finally:
+            router.reading = False
         return None
+
+    def _hold(self, gate: Gate) -> Gate | None:
+        """What to wait for before the next frame: a worker or an application, but no link for long.
+
+        Two nodes that wait for each other's reading would wait for ever, and a peer that does not read
+        would keep everybody else from being heard.
+        """
+        full = gate.owner
+        if isinstance(full, Link):
+            if full is self and not self._has_excess():
+                return None
+            alone = full is not self and self._ways(self.flow) <= 1
+            patience_s = self._limits.link_hold_alone_s if alone else self._limits.link_hold_s
+            left_s = gate.shut_since + patience_s - self._loop.time()
+            if left_s <= 0:
+                return None
+            held, gate = gate, Gate(self._loop)
+            gate.shut()
+            timer = self._loop.call_later(left_s, gate.open)
+            held.when_open(_Release(gate, timer))
+        self.flow.held_by = gate
+        return gate
+
+    def _ways(self, flow: Flow) -> int:
+        """To how many links or channels what comes by ``flow`` and its channels may go on."""
+        ways = sum(1 for address in flow.consumers if self._router.flow_of(address) is not None)
+        for watcher in flow.watchers:
+            inner = getattr(watcher, "flow", None)
+            if isinstance(inner, HeldFlow) and inner.under is flow:
+                ways += self._ways(inner)
+        return ways
 
     def _malformed(self, reason: object) -> None:
         self._dropped += 1
@@ -147,8 +196,52 @@ class Link:
 
     def _send(self, message: Message) -> Gate | None:
         onward, back, payload, _ = message
+        gate = self._gate
+        if gate is not None and gate.is_shut and self._router.reading and self._overflows(gate, len(payload)):
+            return None
         head = encode_message_head(onward.rest, back) + bytes_head(len(payload))
-        return self._link.send(head, payload)
+        gate = self._link.send(head, payload)
+        if gate is not None:
+            gate.owner = self
+            self._gate = gate
+        return gate
+
+    def _overflows(self, gate: Gate, size: int) -> bool:
+        """True if what a link brought for this full one is to be dropped, as its sender cannot wait."""
+        if not self._has_excess() or self._loop.time() - gate.shut_since < self._limits.link_hold_s:
+            if not self._excess_bytes:
+                gate.when_open(self._caught_up)
+            self._excess_bytes += size + _MESSAGE_BYTES
+            self._router.excess_bytes += size + _MESSAGE_BYTES
+            return False
+        self._overflowed += 1
+        if self._overflowed & (self._overflowed - 1) == 0:
+            logger.info("%s takes too little: %d messages for it dropped", self.remote, self._overflowed)
+        return True
+
+    def _has_excess(self) -> bool:
+        return (
+            self._excess_bytes > self._limits.link_excess_bytes
+            or self._router.excess_bytes > self._limits.node_excess_bytes
+        )
+
+    def _caught_up(self) -> None:
+        self._router.excess_bytes -= self._excess_bytes
+        self._excess_bytes = 0
+
+
+class _Release:
+    """Opens a link's gate once another is open, and spares the timer that would have."""
+
+    __slots__ = ("_gate", "_timer")
+
+    def __init__(self, gate: Gate, timer: asyncio.TimerHandle) -> None:
+        self._gate = gate
+        self._timer = timer
+
+    def __call__(self) -> None:
+        self._timer.cancel()
+        self._gate.open()
 
 
 class Listener:

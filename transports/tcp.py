@@ -163,7 +163,9 @@ class TcpLink(asyncio.BufferedProtocol):
         self._began = self._loop.time()
         """When the frame (or version byte) we wait for was begun; infinite when none is."""
         self._stalled_since = math.inf
-        self._waiting = 0
+        """Since when it is full, or has taken another buffer's worth."""
+        self._stalled_bytes = 0
+        """What waited then, and all that came to it since."""
 
     # -- the core's side ------------------------------------------------------------------------
 
@@ -187,6 +189,8 @@ class TcpLink(asyncio.BufferedProtocol):
             # The link stays: others may be able to make us forward what grew too long on its way.
             logger.warning("%s: message of %d bytes is too long and not sent", self.endpoint, size)
             return None
+        if self._gate.is_shut:
+            self._stalled_bytes += size
         transport.write(b"".join((LENGTH.pack(size), head, payload)))
         return self._gate if self._gate.is_shut else None
 
@@ -273,6 +277,8 @@ class TcpLink(asyncio.BufferedProtocol):
         """The peer takes less than we send."""
         self._gate.shut()
         self._stalled_since = self._loop.time()
+        assert self._transport is not None  # noqa: S101
+        self._stalled_bytes = self._transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         """The peer took what waited."""
@@ -356,9 +362,9 @@ class TcpLink(asyncio.BufferedProtocol):
             self.abort(LinkBrokenError(f"the peer did not {what} within {allowed:.0f} s"))
             return
         waiting = transport.get_write_buffer_size()
-        if waiting < self._waiting or not waiting:
-            self._stalled_since = now if waiting else math.inf
-        self._waiting = waiting
+        if self._gate.is_shut and self._stalled_bytes - waiting >= limits.link_buffer_bytes:
+            # Slow, but it moves.
+            self._stalled_since, self._stalled_bytes = now, waiting
         if now - self._stalled_since > limits.link_stall_s:
             self.abort(LinkBrokenError(f"the peer took nothing for {limits.link_stall_s:.0f} s"))
             return

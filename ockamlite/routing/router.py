@@ -45,6 +45,10 @@ class Router:
         self._table: dict[Address, _Entry] = {}
         self.forward: Handler | None = None
         """Takes messages whose next hop is a link to be dialled, ``1#host:port``; None refuses them."""
+        self.reading = False
+        """True while a message that a link brought is handed on: its sender waits for no gate of ours."""
+        self.excess_bytes = 0
+        """What links have brought for links that are full, and have still to take it."""
         self.dropped = 0
         """Messages of flows that reached nobody."""
 

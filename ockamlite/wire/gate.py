@@ -21,17 +21,23 @@ class Gate:
     per sender.
     """
 
-    __slots__ = ("_loop", "_releasing", "_waiters", "is_shut")
+    __slots__ = ("_loop", "_releasing", "_waiters", "is_shut", "owner", "shut_since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiters: deque[Callable[[], None]] = deque()
         self._releasing = False
         self.is_shut = False
+        self.shut_since = 0.0
+        """The loop's time when it was shut, if it is."""
+        self.owner: object = None
+        """For the gate of a link of a node: that link."""
 
     def shut(self) -> None:
         """Make senders wait."""
-        self.is_shut = True
+        if not self.is_shut:
+            self.is_shut = True
+            self.shut_since = self._loop.time()
 
     def open(self) -> None:
         """Let the waiting senders through, in order, a few per turn of the loop."""
@@ -50,13 +56,19 @@ class Gate:
         """Wait until the gate opens."""
         if not self.is_shut:
             return
+        await self._passed(self._waiters.append)
+        if self.is_shut:
+            # Who was let through together with us was quicker: next time we are the first.
+            await self._passed(self._waiters.appendleft)
+
+    async def _passed(self, line_up: Callable[[Callable[[], None]], None]) -> None:
         passed = self._loop.create_future()
 
         def passes() -> None:
             if not passed.done():
                 passed.set_result(None)
 
-        self.when_open(passes)
+        line_up(passes)
         await passed
 
     def _release(self) -> None:

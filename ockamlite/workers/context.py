@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ockamlite.errors import AnswerTimeoutError, ClosedError, LinkClosedError, UsageError
@@ -11,6 +12,8 @@ from ockamlite.routing.route import Route
 from ockamlite.workers.mailbox import Mailbox, Received, encode_body
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ockamlite.limits import Limits
     from ockamlite.routing.address import Address
     from ockamlite.routing.router import Router
@@ -35,9 +38,11 @@ class Context:
             UsageError: the body is larger than a message.
         """
         payload = check_size(encode_body(body), self._limits)
-        gate = self._router.deliver(Message(Route.of(route), Route((self.address,)), payload))
+        onward = Route.of(route)
+        gate = self._router.deliver(Message(onward, Route((self.address,)), payload))
         if gate is not None:
-            await gate.wait()
+            with self._needing(onward):
+                await gate.wait()
 
     async def receive(self, *, timeout_s: float | None = None) -> Received:
         """Wait for the next message to this context.
@@ -65,7 +70,21 @@ class Context:
             LinkClosedError: the link or channel ended before the answer came.
             NotFoundError: the first hop does not exist.
         """
-        return await ask(self._router, self._limits, Route.of(route), encode_body(body), timeout_s)
+        onward = Route.of(route)
+        with self._needing(onward):
+            return await ask(self._router, self._limits, onward, encode_body(body), timeout_s)
+
+    @contextmanager
+    def _needing(self, onward: Route) -> Iterator[None]:
+        """While who takes our messages waits for a link, that link is not held for our mailbox."""
+        if asyncio.current_task() is not self.mailbox.taker or not onward:
+            yield
+            return
+        self.mailbox.need(self._router.flow_of(onward[0]))
+        try:
+            yield
+        finally:
+            self.mailbox.need(None)
 
 
 def check_size(payload: bytes, limits: Limits) -> bytes:

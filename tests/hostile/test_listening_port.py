@@ -409,3 +409,31 @@ async def test_a_whole_session_played_again_opens_no_channel(exposed: Any) -> No
     await exposed.no_links()
     assert not exposed.channels.channels
     assert await exposed.serves()
+
+
+async def test_one_who_hardly_reads_keeps_nobody_else_from_what_is_behind_a_relay() -> None:
+    limits = dataclasses.replace(LIMITS, link_hold_s=0.2)
+    async with Node(limits=limits) as relay, Node() as gateway, Node() as bob:
+        listener = await relay.listen("tcp:127.0.0.1:0")
+        relay.relay_service(open_to=[listener.flow])
+        await gateway.register(gateway.path(str(listener.endpoint)), "pi").registered()
+        there = (await bob.connect(listener.endpoint)).route / "forward_to_pi" / "echo"
+        await bob.ask(there, b"before")
+        loop = asyncio.get_running_loop()
+        lazy = socket.create_connection(("127.0.0.1", listener.endpoint.host_port.port))
+        lazy.setblocking(False)
+        asked = framed(*[message(Route.of("forward_to_pi", "echo"), Route.of("x"), bytes(40_000))] * 100)
+
+        async def push() -> None:
+            await loop.sock_sendall(lazy, asked)
+            while True:
+                await loop.sock_sendall(lazy, asked[1:])
+
+        pushing = asyncio.ensure_future(push())
+        while relay.router.excess_bytes < limits.link_excess_bytes:
+            await bob.ask(there, b"meanwhile", timeout_s=3)
+        for _ in range(10):
+            await bob.ask(there, b"at last", timeout_s=1)
+        assert len(listener.links) == 3
+        pushing.cancel()
+        lazy.close()

@@ -62,3 +62,22 @@ async def test_a_cancelled_waiter_keeps_nobody_waiting() -> None:
     gate.open()
     await second
     assert first.cancelled()
+
+
+async def test_of_two_let_through_together_the_one_that_came_too_late_is_the_next() -> None:
+    gate = Gate(asyncio.get_running_loop())
+    gate.shut()
+    passed: list[str] = []
+
+    async def sends(name: str) -> None:
+        await gate.wait()
+        passed.append(name)
+        gate.shut()
+
+    tasks = [asyncio.ensure_future(sends(name)) for name in "abc"]
+    await turns(1)
+    for count in (1, 2, 3):
+        gate.open()
+        await turns(5)
+        assert passed == ["a", "b", "c"][:count]
+    await asyncio.gather(*tasks)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ockamlite.cbor import bytes_head
 from ockamlite.errors import LinkClosedError
 from ockamlite.limits import LIMITS
 from ockamlite.links import HeldFlow, Link
@@ -35,12 +36,14 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.closed = 0
+        self.gate = Gate(asyncio.get_running_loop())
 
     def start(self, receiver: LinkReceiver) -> None:
         self.receiver = receiver
 
-    def send(self, head: bytes, payload: bytes | bytearray | memoryview) -> None:
+    def send(self, head: bytes, payload: bytes | bytearray | memoryview) -> Gate | None:
         self.sent.append(head + bytes(payload))
+        return self.gate if self.gate.is_shut else None
 
     def close(self) -> None:
         self.closed += 1
@@ -153,3 +156,142 @@ async def test_a_message_that_grew_too_long_is_not_sent_and_ends_no_link(
         there.router.deliver(Message(theirs.route / "x", EMPTY_ROUTE, bytes(1999)))
         assert (await here.ask(link.route / "echo", b"alive")).payload == b"alive"
     assert "is too long and not sent" in caplog.text
+
+
+# -- links that are full ---------------------------------------------------------------------------
+
+QUICK = dataclasses.replace(
+    LIMITS, link_hold_s=0.02, link_hold_alone_s=0.06, link_excess_bytes=10_000, node_excess_bytes=25_000
+)
+
+
+class Crossing:
+    """Links on one router, each of which may send on to every other."""
+
+    def __init__(self, count: int) -> None:
+        self.router = Router()
+        self.wires = [Wire() for _ in range(count)]
+        self.links = [Link(self.router, wire, QUICK, lambda _: None) for wire in self.wires]  # type: ignore[arg-type]
+        for link in self.links:
+            link.start(lambda _: None)
+
+    def join(self, here: int, there: int) -> None:
+        self.router.open(self.links[there].address, (self.links[here].flow,))
+
+    def bring(self, here: int, there: int, size: int = 20) -> Gate | None:
+        frame = encode_message_head(Route.of(self.links[there].address, "x"), EMPTY_ROUTE)
+        return self.links[here].frame_received(memoryview(frame + bytes_head(size) + bytes(size)))
+
+
+async def held_s(gate: Gate | None) -> float:
+    """For how long a gate holds."""
+    assert gate is not None
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await gate.wait()
+    return loop.time() - begun
+
+
+async def test_a_full_link_holds_who_sends_there_until_it_has_room() -> None:
+    crossing = Crossing(2)
+    crossing.join(0, 1)
+    crossing.wires[1].gate.shut()
+    gate = crossing.bring(0, 1)
+    assert gate is not None
+    assert crossing.links[0].flow.is_held
+    crossing.wires[1].gate.open()
+    assert await held_s(gate) < QUICK.link_hold_alone_s
+    assert not crossing.links[0].flow.is_held
+
+
+async def test_a_full_link_holds_who_also_sends_elsewhere_for_a_short_while() -> None:
+    crossing = Crossing(3)
+    crossing.join(0, 1)
+    crossing.wires[1].gate.shut()
+    alone = crossing.bring(0, 1)
+    crossing.join(0, 2)
+    assert await held_s(crossing.bring(0, 1)) < QUICK.link_hold_alone_s - 0.01
+    assert alone is not None
+    assert alone.is_shut, "nobody else waits behind it"
+    await alone.wait()
+    assert crossing.bring(0, 1) is None
+    assert not crossing.links[0].flow.is_held
+
+
+async def test_what_links_bring_for_one_that_stays_full_is_dropped_beyond_a_bound() -> None:
+    crossing = Crossing(3)
+    crossing.join(0, 1)
+    crossing.join(0, 2)
+    gate = crossing.wires[1].gate
+    gate.shut()
+    await held_s(crossing.bring(0, 1))
+    for _ in range(100):
+        assert crossing.bring(0, 1, 1000) is None
+    assert 8 <= len(crossing.wires[1].sent) <= 11
+    crossing.router.deliver(Message(crossing.links[1].route / "x", EMPTY_ROUTE, b"made here"))
+    assert crossing.wires[1].sent[-1].endswith(b"made here"), "who waits himself loses nothing"
+    assert crossing.bring(0, 2) is None
+    assert len(crossing.wires[2].sent) == 1
+    gate.open()
+    await gate.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert crossing.router.excess_bytes == 0
+    before = len(crossing.wires[1].sent)
+    assert crossing.bring(0, 1) is None
+    assert len(crossing.wires[1].sent) == before + 1
+
+
+async def test_a_link_waits_for_itself_only_with_much_under_way_and_not_for_long() -> None:
+    crossing = Crossing(1)
+    crossing.join(0, 0)
+    crossing.wires[0].gate.shut()
+    taken = 0
+    while (gate := crossing.bring(0, 0, 1000)) is None:
+        taken += 1
+    assert 8 <= taken <= 11
+    assert await held_s(gate) < QUICK.link_hold_alone_s - 0.01
+    sent = len(crossing.wires[0].sent)
+    for _ in range(100):
+        assert crossing.bring(0, 0, 1000) is None
+    assert len(crossing.wires[0].sent) == sent
+
+
+async def test_full_links_take_no_more_together_than_the_node_has_room_for() -> None:
+    crossing = Crossing(20)
+    for number in range(20):
+        crossing.join(number, number)
+        crossing.wires[number].gate.shut()
+        for _ in range(100):
+            crossing.bring(number, number, 1000)
+            if crossing.links[number].flow.is_held:
+                break
+    assert crossing.router.excess_bytes < QUICK.node_excess_bytes + 20 * 2 * 1256
+    for wire in crossing.wires:
+        wire.gate.open()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert crossing.router.excess_bytes == 0
+
+
+async def test_two_nodes_that_ask_each_other_without_a_pause_get_all_answers() -> None:
+    async with Node() as here, Node() as there:
+        listener = await there.listen("tcp:127.0.0.1:0")
+        link = await here.connect(listener.endpoint)
+        await here.ask(link.route / "echo", b"")
+        (back,) = listener.links
+
+        async def ask(node: Node, over: Link) -> None:
+            context = node.context()
+            node.open(context.address, over)
+
+            async def send() -> None:
+                for _ in range(400):
+                    await context.send(over.route / "echo", bytes(40_000))
+
+            sending = asyncio.ensure_future(send())
+            for _ in range(400):
+                await context.receive(timeout_s=5)
+            await sending
+
+        await asyncio.gather(ask(here, link), ask(there, back))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ockamlite.errors import DecodeError, LinkBrokenError, LinkClosedError, Unav
 from ockamlite.limits import LIMITS
 from ockamlite.routing.endpoint import Endpoint
 from ockamlite.wire.gate import Gate
-from transports.tcp import TcpTransport
+from transports.tcp import TcpLink, TcpTransport, _Shared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -249,3 +250,58 @@ async def test_a_port_in_use_names_the_port_and_its_holder(accepting: Accepting)
     port = accepting.listener.endpoint.host_port.port
     with pytest.raises(UnavailableError, match=rf"port {port} is in use by .* \(pid \d+\)"):
         await TcpTransport(LIMITS).listen(Endpoint.parse(f"tcp:127.0.0.1:{port}"), lambda _: None)
+
+
+class Pipe:
+    """The socket transport of a link under test, and the clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.waiting = 0
+        self.aborted = False
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: object) -> None:
+        pass
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def write(self, data: bytes) -> None:
+        self.waiting += len(data)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("bytes_per_s", "lives"), [(1000, False), (2000, False), (4000, True)])
+async def test_a_slow_peer_lives_if_it_takes_a_buffers_worth_in_the_time_of_a_stall(
+    monkeypatch: pytest.MonkeyPatch, bytes_per_s: int, lives: bool
+) -> None:
+    monkeypatch.setattr(asyncio, "Transport", Pipe)
+    pipe = Pipe()
+    link = TcpLink("tcp:here", _Shared(LIMITS), LIMITS, accept=None)
+    link._loop = pipe  # type: ignore[assignment]
+    link._gate = Gate(pipe)  # type: ignore[arg-type]
+    link.connection_made(pipe)  # type: ignore[arg-type]
+    link._version_seen = True
+    link._began = math.inf
+    assert link.send(b"", bytes(LIMITS.link_buffer_bytes)) is None
+    link.pause_writing()
+    for _ in range(200):
+        pipe.now += 1
+        pipe.waiting -= bytes_per_s
+        link.send(b"", bytes(bytes_per_s - 4))
+        link._look()
+    assert pipe.aborted is not lives

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from ockamlite.links import HeldFlow
+from ockamlite.routing.message import Message
+from ockamlite.routing.route import Route
 from ockamlite.secure_channels.trust import TrustEveryone
+from ockamlite.workers.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from ockamlite.workers.context import Context
@@ -187,3 +192,77 @@ async def test_bytes_fill_a_mailbox_as_messages_do(joined: Any) -> None:
     slow.let(4)
     await slow.wait(4)
     await sender
+
+
+async def test_two_nodes_that_serve_each_other_do_not_stop_each_other(joined: Any) -> None:
+    """Each worker waits for the link to take its answers; behind them come the other's questions."""
+    await joined.here.ask(joined.link.route / "echo", b"")
+    (back,) = joined.listener.links
+
+    async def answer(context: Context, message: Received) -> None:
+        await context.reply(message, message.payload)
+
+    async def ask(node: Any, over: Any) -> None:
+        context = node.context()
+        node.open(context.address, over)
+
+        async def send() -> None:
+            for _ in range(400):
+                await context.send(over.route / "answers", bytes(40_000))
+
+        sending = asyncio.ensure_future(send())
+        for _ in range(400):
+            await context.receive(timeout_s=5)
+        await sending
+
+    for node, over in ((joined.here, joined.link), (joined.there, back)):
+        node.start_worker("answers", answer)
+        node.open("answers", over)
+    await asyncio.gather(ask(joined.here, joined.link), ask(joined.there, back))
+
+
+async def test_a_worker_that_asks_over_a_link_is_answered_behind_the_messages_that_wait_for_it(
+    joined: Any,
+) -> None:
+    await joined.here.ask(joined.link.route / "echo", b"")
+    (back,) = joined.listener.links
+    answers: list[bytes] = []
+    done = asyncio.Event()
+
+    async def asks(context: Context, message: Received) -> None:
+        answers.append((await context.ask(back.route / "echo", message.payload[:4], timeout_s=5)).payload)
+        if len(answers) == 200:
+            done.set()
+
+    joined.there.start_worker("asks", asks)
+    joined.there.open("asks", joined.listener)
+    context = joined.here.context()
+    for number in range(200):
+        await context.send(joined.link.route / "asks", number.to_bytes(4, "big") + bytes(20_000))
+    await done.wait()
+    assert answers == [number.to_bytes(4, "big") for number in range(200)]
+
+
+async def test_messages_of_a_link_that_its_worker_waits_for_have_bounded_room(joined: Any) -> None:
+    flow, other = HeldFlow("link"), HeldFlow("other link")
+    inner = HeldFlow("channel", under=flow)
+    mailbox = Mailbox(dataclasses.replace(joined.here.limits, mailbox_excess_messages=20))
+    for _ in range(7):
+        assert mailbox.put(Message(Route.of("w"), Route(), b"x", inner)) is None
+    held, others = (mailbox.put(Message(Route.of("w"), Route(), b"x", f)) for f in (inner, other))
+    assert held is not None
+    assert others is not None
+    mailbox.need(inner)
+    assert not held.is_shut, "the link that is waited for goes on"
+    assert others.is_shut
+    for _ in range(100):
+        assert mailbox.put(Message(Route.of("w"), Route(), b"x", inner)) is None
+    assert len(mailbox._queue) == 20
+    assert mailbox.put(Message(Route.of("w"), Route(), b"x")) is not None, "who waits himself loses nothing"
+    assert len(mailbox._queue) == 21
+    mailbox.need(None)
+    assert mailbox.put(Message(Route.of("w"), Route(), b"x", inner)) is not None
+    for _ in range(22):
+        await mailbox.get()
+    assert not others.is_shut
+    assert not mailbox._gate.is_shut
