@@ -8,6 +8,7 @@ baud, without any error.
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import time
 from typing import NamedTuple
@@ -40,9 +41,11 @@ CASES = (
 
 
 def limit_bytes_per_s(baud: int) -> float:
-    """Payload of a line that carries nothing but full frames."""
+    """Payload of a line that carries nothing but full frames, of bytes as random as those of a channel."""
     payload = Profile.serial(baud).payload_max
-    return baud / 10 * payload / len(pack(b"\x01" * (payload + DATA_OVERHEAD_BYTES)))
+    rng = random.Random(1)
+    sample = [len(pack(rng.randbytes(payload + DATA_OVERHEAD_BYTES))) for _ in range(500)]
+    return baud / 10 * payload * len(sample) / sum(sample)
 
 
 class Sink:
