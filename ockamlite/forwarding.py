@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ockamlite.errors import NotFoundError, OckamError, UsageError
+from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError, UsageError
 from ockamlite.routing.address import BLE, TCP, UDP, UNIX, WEBSOCKET, Address
 from ockamlite.routing.endpoint import Endpoint
 from ockamlite.routing.message import Flow, Message
@@ -30,14 +30,55 @@ _WAITING_BYTES: Final = 256 * 1024
 """Bytes of them for one link."""
 _LINKS: Final = 64
 """Links dialled for others at a time."""
+_LINKS_PER_SOURCE: Final = 8
+"""Of them for one flow, so that it cannot keep the others from theirs."""
+_IDLE_S: Final = 60.0
+"""How long such a link may carry nothing."""
+_SPARE_S: Final = 10.0
+"""The same when all places are taken: a channel that lives says something every seven seconds."""
 _REFUSE_S: Final = 1.0
 """Between two tries to dial the same link: a flood must not become one of ours."""
+
+
+class _Source:
+    """A flow whose messages are forwarded. The answers come to an address that stands for it."""
+
+    def __init__(self, flow: Flow, router: Router, forwarder: Forwarder) -> None:
+        self.flow = flow
+        self.dialled = 0
+        """Links dialled, or being dialled, because of its messages."""
+        self._forwarder = forwarder
+        flow.watch(self)
+        self.address = router.add_random(self._answered, flow=flow)
+
+    def flow_lost_messages(self) -> None:
+        """Forwarding promises no order."""
+
+    def flow_closed(self, reason: str) -> None:
+        """Nobody is there any more to get answers."""
+        self._forwarder.forget(self)
+
+    def _answered(self, message: Message) -> Gate | None:
+        return self._forwarder.answer(self, message)
+
+
+class _Dialled:
+    """A link dialled for others: who uses it, and when it carried something last."""
+
+    __slots__ = ("link", "target", "used_at", "users")
+
+    def __init__(self, target: Address, link: Link, now: float) -> None:
+        self.target = target
+        self.link = link
+        self.used_at = now
+        self.users: set[_Source] = set()
 
 
 class Forwarder:
     """Sends messages whose next hop is ``1#host:port`` over a link to there, which it dials itself.
 
-    The way back is open to what comes by that link; nothing else of the node is.
+    The way back is open to what comes by that link; nothing else of the node is. A link ends when
+    nobody uses it any more.
     """
 
     def __init__(
@@ -52,9 +93,12 @@ class Forwarder:
         self._connect = connect
         self._spawn = spawn
         self._allowed: set[tuple[str, str]] = set()
-        self._links: dict[Address, Link] = {}
+        self._links: dict[Address, _Dialled] = {}
+        self._by_address: dict[Address, _Dialled] = {}
+        self._sources: dict[Flow, _Source] = {}
         self._waiting: dict[Address, deque[Message]] = {}
         self._refused = 0
+        self._loop = asyncio.get_running_loop()
 
     def allow(self, rules: Iterable[str]) -> None:
         """Allow a kind of link, or one endpoint.
@@ -71,25 +115,80 @@ class Forwarder:
     def forward(self, message: Message) -> Gate | None:
         """Send ``message`` over the link that its next hop names; a handler for the router."""
         target = message.onward[0]
-        link = self._links.get(target)
-        if link is not None:
-            return self._send(link, message)
+        dialled = self._links.get(target)
+        if dialled is not None:
+            return self._send(dialled, message)
         waiting = self._waiting.get(target)
         if waiting is None:
             endpoint = self._endpoint(target)
-            if endpoint is None or len(self._links) + len(self._waiting) >= _LINKS:
+            why = "not allowed here" if endpoint is None else self._no_room(message.flow)
+            if endpoint is None or why:
                 self._refused += 1
                 if self._refused & (self._refused - 1) == 0:
                     # Powers of two: a flood of them must not become a flood of log lines.
-                    why = "not allowed here" if endpoint is None else f"{_LINKS} links are dialled already"
                     logger.info("message for %s not forwarded: %s (%d so far)", target, why, self._refused)
                 return None
             waiting = self._waiting[target] = deque()
-            self._spawn(self._dial(target, endpoint), f"forwarding to {endpoint}")
+            source = self._source(message.flow)
+            if source is not None:
+                source.dialled += 1
+            self._spawn(self._dial(target, endpoint, source), f"forwarding to {endpoint}")
         size = sum(len(known.payload) for known in waiting) + len(message.payload)
         if len(waiting) < _WAITING and size <= _WAITING_BYTES:
             waiting.append(message._replace(payload=bytes(message.payload)))
         return None
+
+    def answer(self, source: _Source, message: Message) -> Gate | None:
+        """Hand on what came back for ``source``, in whose view it comes from the hop that it wrote."""
+        onward, back, payload, _ = message
+        dialled = self._by_address.get(back[0])
+        if dialled is not None:
+            dialled.used_at = self._loop.time()
+            back = Route((dialled.target, *back[1:]))
+        address = source.flow.address
+        if address is None:
+            return None
+        return self._router.deliver(Message(Route((address, *onward[1:])), back, payload))
+
+    def forget(self, source: _Source) -> None:
+        """Close the links that only ``source`` used."""
+        self._sources.pop(source.flow, None)
+        self._router.remove(source.address)
+        for dialled in tuple(self._links.values()):
+            if source in dialled.users:
+                dialled.users.discard(source)
+                if not dialled.users:
+                    self._end(dialled)
+
+    def _source(self, flow: Flow | None) -> _Source | None:
+        if flow is None or flow.address is None:
+            return None
+        known = self._sources.get(flow)
+        if known is None:
+            try:
+                known = self._sources[flow] = _Source(flow, self._router, self)
+            except AlreadyExistsError:
+                return None  # it has ended; who would get the answers?
+        return known
+
+    def _no_room(self, flow: Flow | None) -> str:
+        """Why no link can be dialled because of ``flow``; empty if one can."""
+        source = self._sources.get(flow) if flow is not None else None
+        if source is not None and source.dialled >= _LINKS_PER_SOURCE:
+            return f"{_LINKS_PER_SOURCE} links are dialled for this peer already"
+        if len(self._links) + len(self._waiting) < _LINKS:
+            return ""
+        spare = min(self._links.values(), key=lambda dialled: dialled.used_at, default=None)
+        if spare is None or self._loop.time() - spare.used_at < _SPARE_S:
+            return f"{_LINKS} links are dialled already"
+        self._end(spare)
+        return ""
+
+    def _end(self, dialled: _Dialled) -> None:
+        """Close a link; what comes for its target from now on asks for a new one."""
+        dialled.link.close()
+        if self._links.get(dialled.target) is dialled:
+            del self._links[dialled.target]
 
     def _endpoint(self, target: Address) -> Endpoint | None:
         kind = _KINDS.get(target.transport)
@@ -101,37 +200,57 @@ class Forwarder:
             pass
         return None
 
-    async def _dial(self, target: Address, endpoint: Endpoint) -> None:
-        loop = asyncio.get_running_loop()
+    async def _dial(self, target: Address, endpoint: Endpoint, source: _Source | None) -> None:
+        loop = self._loop
         not_before = loop.time() + _REFUSE_S
         try:
             link = await self._connect(endpoint)
         except OckamError as error:
             logger.warning("cannot forward to %s: %s", endpoint, error)
             not_before = loop.time() + _REFUSE_S
+            del self._waiting[target]
         else:
-            await self._serve(target, link)
+            await self._serve(target, link, source)
+        finally:
+            if source is not None:
+                source.dialled -= 1
+        if target in self._links or target in self._waiting:
+            return  # it gave up its place, and was dialled anew meanwhile
         # What comes meanwhile waits for nothing, and is forgotten.
-        self._waiting.setdefault(target, deque())
+        self._waiting[target] = deque()
         await asyncio.sleep(not_before - loop.time())
         del self._waiting[target]
 
-    async def _serve(self, target: Address, link: Link) -> None:
-        """Send over ``link`` what has waited and what comes, until it ends."""
-        self._links[target] = link
+    async def _serve(self, target: Address, link: Link, source: _Source | None) -> None:
+        """Send over ``link`` what has waited and what comes, until it ends or is of use to nobody."""
+        dialled = _Dialled(target, link, self._loop.time())
+        self._links[target] = self._by_address[link.address] = dialled
         try:
             for message in self._waiting.pop(target, ()):
-                self._send(link, message)
+                self._send(dialled, message)
         except NotFoundError as error:
             logger.info("link to %s has ended already: %s", link.endpoint, error)
-        await asyncio.wait([link.closed])
-        del self._links[target]
+        if source is not None and not dialled.users:
+            self._end(dialled)  # who wanted it has gone meanwhile
+        while not link.closed.done():
+            left_s = dialled.used_at + _IDLE_S - self._loop.time()
+            if left_s <= 0:
+                logger.info("link to %s carried nothing for %g s", link.endpoint, _IDLE_S)
+                self._end(dialled)
+            await asyncio.wait([link.closed], timeout=left_s if left_s > 0 else None)
+        del self._by_address[link.address]
+        self._end(dialled)
 
-    def _send(self, link: Link, message: Message) -> Gate | None:
-        flow: Flow | None = message.flow
-        back = flow.address if flow is not None and flow.closed is None else None
-        if back is not None and back not in link.flow.consumers:
-            self._router.open(back, (link.flow,))
-            self._router.open(link.address, (flow,))
-        onward = Route((link.address, *message.onward[1:]))
-        return self._router.deliver(Message(onward, message.return_route, message.payload))
+    def _send(self, dialled: _Dialled, message: Message) -> Gate | None:
+        link = dialled.link
+        dialled.used_at = self._loop.time()
+        onward, back, payload, flow = message
+        if flow is not None and flow.closed is not None:
+            return None
+        source = self._source(flow)
+        if source is not None and back and back[0] == source.flow.address:
+            dialled.users.add(source)
+            if source.address not in link.flow.consumers:
+                self._router.open(source.address, (link.flow,))
+            back = Route((source.address, *back[1:]))
+        return self._router.deliver(Message(Route((link.address, *onward[1:])), back, payload))

@@ -13,6 +13,7 @@ import pytest
 from ockamlite import forwarding
 from ockamlite.errors import AnswerTimeoutError, NotFoundError, UsageError
 from ockamlite.routing.address import TCP, Address
+from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
 
 
@@ -45,7 +46,7 @@ def tcp(port: int) -> Address:
 async def way(net: Any) -> Way:
     client, middle, far = [await net.node() for _ in range(3)]
     near = await middle.listen("tcp:127.0.0.1:0")
-    listener = await far.listen("tcp:127.0.0.1:0")
+    listener = await far.listen("tcp:0.0.0.0:0")
     far.uppercase()
     far.open("uppercase", listener)
     link = await client.connect(f"tcp:127.0.0.1:{near.endpoint.host_port.port}")
@@ -232,3 +233,81 @@ async def test_a_link_that_ended_is_dialled_again(net: Any, way: Way, until: Any
     again.uppercase()
     again.open("uppercase", listener)
     assert (await way.client.ask(way.route / "uppercase", "again")).text == "AGAIN"
+
+
+async def test_one_peer_cannot_take_the_places_of_the_others(net: Any, way: Way, monkeypatch: Any) -> None:
+    monkeypatch.setattr(forwarding, "_LINKS_PER_SOURCE", 2)
+    way.middle.forward("tcp")
+    greedy = await net.node()
+    link = await greedy.connect(way.link.endpoint)
+    context = greedy.context()
+    for last in range(2, 12):  # all of them lead to the same host
+        hop = Address(TCP, f"127.0.0.{last}:{way.port}".encode())
+        await context.send(link.route / hop / "uppercase", b"x")
+    await greedy.ask(link.route / "echo", b"settled?")
+    forwarder = way.middle._forwarder
+    assert len(forwarder._links) + len(forwarder._waiting) == 2
+    assert (await way.client.ask(way.route / "uppercase", "hello")).text == "HELLO"
+
+
+async def test_what_somebody_had_dialled_ends_with_him(net: Any, way: Way, until: Any) -> None:
+    way.middle.forward("tcp")
+    before = len(way.middle.router)
+    other = await net.node()
+    link = await other.connect(way.link.endpoint)
+    await other.ask(link.route / way.next / "uppercase", "hello")
+    await way.client.ask(way.route / "uppercase", "hello")
+    link.close()
+    await link.closed
+    assert (await way.client.ask(way.route / "uppercase", "still there")).text == "STILL THERE"
+    assert len(way.listener.links) == 1
+    way.link.close()
+    await until(lambda: not way.listener.links and not way.middle._forwarder._sources)
+    assert len(way.middle.router) == before - 1  # the link of the client
+
+
+async def test_a_link_that_carries_nothing_is_closed(way: Way, until: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(forwarding, "_IDLE_S", 0.2)
+    monkeypatch.setattr(forwarding, "_REFUSE_S", 0.05)
+    way.middle.forward("tcp")
+    await way.client.ask(way.route / "uppercase", "hello")
+    await until(lambda: not way.listener.links and not way.middle._forwarder._waiting)
+    assert (await way.client.ask(way.route / "uppercase", "again")).text == "AGAIN"
+
+
+async def test_a_link_is_used_in_either_direction(way: Way, until: Any) -> None:
+    way.middle.forward("tcp")
+    came: list[Any] = []
+    inbox = way.client.router.add_random(came.append)
+    back: list[Any] = []
+
+    async def worker(context: Any, message: Any) -> None:
+        back.append(message.return_route)
+
+    way.far.start_worker("keep", worker)
+    way.far.open("keep", way.listener)
+    way.client.open(inbox, way.link)
+    way.client.router.deliver(Message(way.route / "keep", Route((inbox,)), b"x"))
+    await until(lambda: back)
+    (dialled,) = way.middle._forwarder._links.values()
+    dialled.used_at = 0.0
+    await way.far.context().send(back[0], b"unasked")
+    await until(lambda: came)
+    used_at, dialled.used_at = dialled.used_at, 0.0
+    assert used_at > 0
+    await way.client.context().send(came[0].return_route, b"along the way it came")
+    await until(lambda: dialled.used_at)
+    await until(lambda: way.far.router.dropped)  # it did arrive: for a context, which nobody opened
+
+
+async def test_when_all_places_are_taken_the_longest_idle_gives_way(way: Way, monkeypatch: Any) -> None:
+    monkeypatch.setattr(forwarding, "_LINKS", 2)
+    way.middle.forward("tcp")
+    hops = [Address(TCP, f"127.0.0.{last}:{way.port}".encode()) for last in (1, 2, 3)]
+    for hop in hops[:2]:
+        await way.client.ask(way.link.route / hop / "uppercase", "x")
+    with pytest.raises(AnswerTimeoutError):  # neither is idle enough
+        await way.client.ask(way.link.route / hops[2] / "uppercase", "x", timeout_s=0.1)
+    way.middle._forwarder._links[hops[1]].used_at -= 11
+    assert (await way.client.ask(way.link.route / hops[2] / "uppercase", "x")).text == "X"
+    assert list(way.middle._forwarder._links) == [hops[0], hops[2]]
