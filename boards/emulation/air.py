@@ -214,7 +214,7 @@ class Air:
     def closed(self, link: AirLink) -> None:
         """Forget a connection."""
         self._links.pop(link, None)
-        for radio in (link.radios):
+        for radio in link.radios:
             radio.links.pop(link, None)
 
 

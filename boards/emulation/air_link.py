@@ -32,8 +32,8 @@ class AirLink:
         loop = asyncio.get_running_loop()
         self.loop = loop
         self.value_bytes = value_bytes(air.model.mtu) if not air.model.mtu_exchange_s else LEAST_VALUE_BYTES
-        self.central = AirEnd(self, central.address, peripheral.shown)
-        self.peripheral = AirEnd(self, peripheral.address, central.shown)
+        self.central = AirEnd(self, central.address, peripheral.address, peripheral.shown)
+        self.peripheral = AirEnd(self, peripheral.address, central.address, central.shown)
         self.is_over = False
         self._anchor = loop.time()
         self._event: asyncio.TimerHandle | None = None
@@ -130,8 +130,10 @@ class AirLink:
 class AirEnd:
     """One end of a connection; see :class:`transports.ble.radio.Connection`."""
 
-    def __init__(self, link: AirLink, address: str, remote: str) -> None:
+    def __init__(self, link: AirLink, address: str, peer: str, remote: str) -> None:
         self.address = address
+        self.peer = peer
+        """The other end's address."""
         self.remote = remote
         self.waiting: deque[bytes] = deque()
         self.overtaken: bytes | None = None

@@ -19,8 +19,9 @@ from transports.ble.gatt import Advertisement
 from transports.ble.radio import ConnectFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
+    from ockamlite.cbor import Encodable
     from transports.ble.radio import Connection, Serving
 
 
@@ -31,6 +32,8 @@ class AirServer:
         self.air = air
         self.path = Path(path)
         self._clients: dict[_Client, None] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> AirServer:
@@ -46,23 +49,25 @@ class AirServer:
             self._server.close()
         for client in tuple(self._clients):
             client.socket.close()
-        while self._clients:
-            await asyncio.sleep(0)
+        await self._empty.wait()
         self.path.unlink(missing_ok=True)
 
     def _joined(self) -> AirSocket:
         client = _Client(self.air, self._left)
         self._clients[client] = None
+        self._empty.clear()
         return client.socket
 
     def _left(self, client: _Client) -> None:
         self._clients.pop(client, None)
+        if not self._clients:
+            self._empty.set()
 
 
 class _Client:
     """One device of another process."""
 
-    def __init__(self, air: Air, left: Any) -> None:
+    def __init__(self, air: Air, left: Callable[[_Client], None]) -> None:
         self.socket = AirSocket(self._received, self._ended)
         self._air = air
         self._radio = air.radio()
@@ -88,6 +93,8 @@ class _Client:
                 self._links[link].connection.close()
             case ["abort", int(link)] if link in self._links:
                 self._links[link].connection.abort()
+            case _:
+                pass  # of a connection that has ended
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         if self._task is None:
@@ -99,7 +106,7 @@ class _Client:
         try:
             await work
         except ConnectFailedError as error:
-            self.socket.send("failed", str(error), error.pause_s)
+            self.socket.send("failed", str(error), round(error.pause_s * 1000))
         except OckamError as error:
             self.socket.send("refused", str(error))
 
@@ -173,7 +180,7 @@ class _ClientLink:
     def _free(self) -> int:
         return self.connection.writable_bytes() // self.connection.value_bytes
 
-    def _send(self, word: str, *more: object) -> None:
+    def _send(self, word: str, *more: Encodable) -> None:
         self._client.socket.send(word, self._number, *more)
 
 
@@ -183,10 +190,10 @@ async def main(path: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
     async with AirServer(Air(AirModel()), path):
-        sys.stdout.write(f"export OCKAMLITE_AIR={Path(path).absolute()}\n")
+        sys.stdout.write(f"export OCKAMLITE_AIR={path}\n")
         sys.stdout.flush()
         await interrupted.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(str(Path(sys.argv[1]).absolute())))

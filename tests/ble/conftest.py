@@ -183,3 +183,8 @@ def launch(tmp_path: Path) -> Iterator[Launcher]:
     made = Launcher(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def receiver() -> type[Receiver]:
+    return Receiver

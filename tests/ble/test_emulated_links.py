@@ -116,9 +116,7 @@ def test_bulk_reaches_85_percent_of_what_the_radio_carries(world: type[World], v
 
 
 @pytest.mark.parametrize("way", ["pi", "C0:DE:00:00:00:01", "c0de00000001", "*"])
-def test_a_device_is_found_by_name_address_or_service(
-    world: type[World], virtual: Virtual, way: str
-) -> None:
+def test_a_device_is_found_by_name_address_or_service(world: type[World], virtual: Virtual, way: str) -> None:
     async def body() -> None:
         air = world()
         await air.listen()

@@ -4,7 +4,7 @@ Each search, dialled connection and advertisement is a device of its own, with a
 go messages of a 32-bit length and a CBOR array whose first element is a word:
 
     to the air      scan | serve name | connect address | write link value | close link | abort link | stop
-    from the air    heard address name services rssi | serving | refused text | failed text pause |
+    from the air    heard address name services rssi | serving | refused text | failed text pause-ms |
                     opened link remote value-bytes values | value link value | room link value-bytes values |
                     lost link text
 
@@ -51,7 +51,7 @@ class AirSocket(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self._transport = transport
 
-    def send(self, *message: object) -> None:
+    def send(self, *message: cbor.Encodable) -> None:
         """Send a message; nothing happens once the socket is closed."""
         if self._transport is not None and not self._transport.is_closing():
             body = cbor.encode(list(message))
@@ -104,6 +104,8 @@ class AirClient:
                 case ["heard", str(address), str(name), list(services), int(rssi)] if not ended.done():
                     if heard(Advertisement(address, name, tuple(map(str, services)), rssi)):
                         ended.set_result(None)
+                case _:
+                    pass
 
         socket = await self._open(received, lambda: _fail(ended, UnavailableError("the emulated air ended")))
         socket.send("scan")
@@ -143,7 +145,8 @@ class AirClient:
             _, socket = await loop.create_unix_connection(lambda: AirSocket(received, ended), self._path)
         except OSError as error:
             raise UnavailableError(
-                f"no emulated air at {self._path}", hint="start 'ockamlite emulate --ble', or unset OCKAMLITE_AIR"
+                f"no emulated air at {self._path}",
+                hint="start 'ockamlite emulate --ble', or unset OCKAMLITE_AIR",
             ) from error
         return socket
 
@@ -190,10 +193,12 @@ class _Device:
                     made.abort()
             case ["serving"] if self._serving is not None and not self._serving.done():
                 self._serving.set_result(None)
-            case ["failed", str(text), int() | float() as pause]:
-                self._refused(ConnectFailedError(text, pause_s=float(pause)))
+            case ["failed", str(text), int(pause_ms)]:
+                self._refused(ConnectFailedError(text, pause_s=pause_ms / 1000))
             case ["refused", str(text)]:
                 self._refused(UnavailableError(text))
+            case _:
+                pass  # of a connection that has ended, or a newer air
 
     def ended(self) -> None:
         self._refused(UnavailableError("the emulated air ended"))
@@ -201,7 +206,7 @@ class _Device:
             connection.ended(LinkBrokenError("the emulated air ended"))
         self.connections.clear()
 
-    def send(self, *message: object) -> None:
+    def send(self, *message: cbor.Encodable) -> None:
         assert self.socket is not None  # noqa: S101  (connections are made by what comes over it)
         self.socket.send(*message)
 
@@ -290,7 +295,9 @@ class AirClientConnection:
 
     def ended(self, error: OckamError | None) -> None:
         """The connection is over."""
-        self._over.append(None if self._closing else error or LinkClosedError("the other device disconnected"))
+        self._over.append(
+            None if self._closing else error or LinkClosedError("the other device disconnected")
+        )
         if self._user is not None:
             asyncio.get_running_loop().call_soon(self._tell_end)
 

@@ -115,7 +115,9 @@ class BleChannel:
         self._ended(error)
 
 
-async def open_link(connection: Connection, *, endpoint: str, session: int, limits: Limits) -> ReliableSession:
+async def open_link(
+    connection: Connection, *, endpoint: str, session: int, limits: Limits
+) -> ReliableSession:
     """Begin a link over a connection that we made; it ends with its first session.
 
     Raises:

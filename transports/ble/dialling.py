@@ -89,7 +89,7 @@ class Dialler:
         except TimeoutError as error:
             raise UnavailableError(
                 f"no device {wanted.text!r} with our service was heard within {SEARCH_S:.0f} s",
-                hint="is it in range, and does it listen at ble:NAME? 'ockamlite scan ble' shows what is there",
+                hint="is it in range, and does it listen at ble:NAME? see 'ockamlite scan ble'",
             ) from error
         return found[0]
 

@@ -1,0 +1,316 @@
+"""The central: devices found and connected to with bleak, by its public interface alone.
+
+What bleak and the system under it have queued cannot be seen, so one value is written at a time and few
+wait here; what limits the rest is the window of the reliable link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from bleak import BleakClient, BleakScanner
+from bleak.exc import (
+    BleakBluetoothNotAvailableError,
+    BleakBluetoothNotAvailableReason,
+    BleakDBusError,
+    BleakDeviceNotFoundError,
+    BleakError,
+)
+from dbus_fast.errors import AuthError, DBusError
+
+from ockamlite.errors import LinkBrokenError, OckamError, UnavailableError
+from transports.ble import unavailable
+from transports.ble.gatt import (
+    ATT_HEAD_BYTES,
+    INFO,
+    LEAST_VALUE_BYTES,
+    RX,
+    SERVICE,
+    TX,
+    Advertisement,
+    check_info,
+    value_bytes,
+)
+from transports.ble.radio import ConnectFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bleak.backends.characteristic import BleakGATTCharacteristic
+    from bleak.backends.device import BLEDevice
+    from bleak.backends.scanner import AdvertisementData
+
+    from transports.ble.radio import ConnectionUser
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_S: Final = 15.0
+_DISCONNECT_S: Final = 5.0
+_FLUSH_S: Final = 1.0
+_LAST_WORD_S: Final = 0.5
+"""How long the peer may take to disconnect once it knows that the link ends; to be the first would
+overtake what was written."""
+_WAITING_VALUES: Final = 16
+_MTU_LOOKS: Final = 40
+_MTU_LOOK_S: Final = 0.05
+"""The system may tell the MTU late: it is looked for two seconds long."""
+_SCAN_AGAIN_S: Final = 0.5
+
+FAILURES: Final = (BleakError, DBusError, OSError, EOFError, TimeoutError, AssertionError)
+"""What bleak raises when a device, the daemon or the bus goes; it asserts that the bus is there."""
+
+
+class BleakCentral:
+    """See :class:`transports.ble.radio.Radio`; it cannot serve."""
+
+    def __init__(self, adapter: str) -> None:
+        self._adapter = adapter
+        self._bluez: Any = {"adapter": adapter} if adapter else {}
+
+    async def scan(self, heard: Callable[[Advertisement], bool]) -> None:
+        """Hear who advertises our service."""
+        ended = asyncio.Event()
+
+        def detected(device: BLEDevice, data: AdvertisementData) -> None:
+            name = data.local_name or device.name or ""
+            services = tuple(uuid.lower() for uuid in data.service_uuids)
+            if heard(Advertisement(device.address, name, services, data.rssi, device)):
+                ended.set()
+
+        while not ended.is_set():
+            scanner = BleakScanner(detected, service_uuids=[SERVICE], bluez=self._bluez)
+            try:
+                async with scanner:
+                    await ended.wait()
+            except FAILURES as error:
+                if ended.is_set():
+                    return
+                if not _is_busy(error):
+                    raise _unavailable(error, self._adapter) from error
+                logger.debug("the adapter is busy: %s", error)
+                await asyncio.sleep(_SCAN_AGAIN_S)
+
+    async def connect(self, device: Advertisement) -> BleakConnection:
+        """Connect, find our service, check INFO and subscribe."""
+        connection = BleakConnection(device)
+        client = BleakClient(
+            device.handle,  # type: ignore[arg-type]  # what the scan gave
+            disconnected_callback=connection.disconnected,
+            timeout=_CONNECT_S,
+            bluez=self._bluez,
+        )
+        try:
+            await client.connect()
+            await connection.open(client)
+        except FAILURES as error:
+            await _leave(client)
+            await self._forget(client, device)
+            raise _failed(error, self._adapter) from error
+        except (OckamError, asyncio.CancelledError):
+            await _leave(client)
+            raise
+        return connection
+
+    async def serve(self, name: str, accept: Callable[[Any], None]) -> Any:
+        """Centrals do not."""
+        raise UnavailableError(f"bleak cannot advertise {name!r}")
+
+    async def _forget(self, client: BleakClient, device: Advertisement) -> None:
+        """Let the system forget a device it may have wrong ideas of; one that is paired with it stays."""
+        props = getattr(device.handle, "details", {}).get("props", {})
+        if props.get("Paired", True):
+            return
+        try:
+            async with asyncio.timeout(_DISCONNECT_S):
+                await client.unpair()
+        except (*FAILURES, NotImplementedError) as error:
+            logger.debug("%s was not forgotten: %s", device.address, error)
+
+
+async def _leave(client: BleakClient) -> None:
+    try:
+        async with asyncio.timeout(_DISCONNECT_S):
+            await client.disconnect()
+    except FAILURES as error:
+        logger.debug("not disconnected in order: %s", error)
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, BleakDBusError) and "InProgress" in error.dbus_error
+
+
+def _failed(error: BaseException, adapter: str) -> OckamError:
+    """What a failed attempt to connect means."""
+    if isinstance(error, BleakBluetoothNotAvailableError):
+        return _unavailable(error, adapter)
+    if isinstance(error, TimeoutError):
+        return ConnectFailedError(f"no connection within {_CONNECT_S:.0f} s", pause_s=1.0)
+    if isinstance(error, BleakDeviceNotFoundError):
+        return ConnectFailedError("the system forgot the device")
+    text = str(error) or type(error).__name__
+    if isinstance(error, BleakDBusError):
+        text = error.dbus_error_details or error.dbus_error
+        if _is_busy(error) or "abort" in text:
+            return ConnectFailedError(text, pause_s=0.25)
+    return ConnectFailedError(text, pause_s=0.5)
+
+
+def _unavailable(error: BaseException, adapter: str) -> UnavailableError:
+    """What it means that a scan could not be started."""
+    if isinstance(error, BleakBluetoothNotAvailableError):
+        reason = error.reason
+        if reason is BleakBluetoothNotAvailableReason.POWERED_OFF:
+            return unavailable.powered_off()
+        if reason.name.startswith("DENIED"):
+            return unavailable.denied()
+        return unavailable.no_adapter(adapter)
+    if isinstance(error, AuthError):
+        return unavailable.denied()
+    if isinstance(error, (FileNotFoundError, ConnectionError)):
+        return unavailable.no_bus()
+    if isinstance(error, BleakDBusError):
+        name = error.dbus_error
+        if name.endswith("ServiceUnknown"):
+            return unavailable.no_daemon()
+        if name.endswith("NotReady"):
+            return unavailable.powered_off()
+        if name.endswith("AccessDenied"):
+            return unavailable.denied()
+    if adapter and "not found" in str(error):
+        return unavailable.no_adapter(adapter)
+    return UnavailableError(f"Bluetooth fails: {str(error) or type(error).__name__}")
+
+
+class BleakConnection:
+    """See :class:`transports.ble.radio.Connection`."""
+
+    def __init__(self, device: Advertisement) -> None:
+        self.remote = f"{device.name} ({device.address})" if device.name else device.address
+        self.value_bytes = LEAST_VALUE_BYTES
+        self._client: BleakClient | None = None
+        self._rx: BleakGATTCharacteristic | None = None
+        self._user: ConnectionUser | None = None
+        self._early: deque[bytes] = deque(maxlen=_WAITING_VALUES * 4)
+        self._waiting: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+        self._gone = False
+        self._closing = False
+        self._aborted = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, client: BleakClient) -> None:
+        """Find our service on a connected device, check INFO and subscribe.
+
+        Raises:
+            ConnectFailedError: it is not there, or not yet.
+            RemoteError: INFO is not ours.
+        """
+        self._client = client
+        # Failed attempts that bleak repeats by itself count as disconnections, too.
+        self._gone = not client.is_connected
+        found = [client.services.get_characteristic(uuid) for uuid in (RX, TX, INFO)]
+        rx, tx, info = found
+        if rx is None or tx is None or info is None:
+            raise ConnectFailedError("the device does not show our service", pause_s=0.5)
+        check_info(bytes(await client.read_gatt_char(info)))
+        await client.start_notify(tx, self._notified)
+        self._rx = rx
+        self._look_at_mtu(0)
+
+    # -- the user's side ------------------------------------------------------------------------
+
+    def start(self, user: ConnectionUser) -> None:
+        """Hand on what came and will come."""
+        self._user = user
+        while self._early:
+            user.value_received(self._early.popleft())
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"write to {self.remote}")
+
+    def write_frame(self, frame: bytes) -> None:
+        """Write a value."""
+        if not self._closing:
+            self._waiting.append(bytes(frame))
+            self._wake.set()
+
+    def writable_bytes(self) -> int:
+        """Room among what waits for bleak."""
+        return max(0, _WAITING_VALUES - len(self._waiting)) * self.value_bytes
+
+    def close(self) -> None:
+        """Disconnect when all is written."""
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_later(_FLUSH_S, self.abort)
+            self._wake.set()
+
+    def abort(self) -> None:
+        """Disconnect."""
+        self._closing = self._aborted = True
+        if self._task is not None:
+            self._task.cancel()
+        elif self._client is not None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"leave {self.remote}")
+
+    # -- bleak's side ---------------------------------------------------------------------------
+
+    def disconnected(self, client: BleakClient) -> None:
+        """The device, the daemon or the adapter is gone."""
+        self._gone = True
+        self._wake.set()
+
+    def _notified(self, _: BleakGATTCharacteristic, value: bytearray) -> None:
+        if self._user is None:
+            self._early.append(bytes(value))
+        else:
+            self._user.value_received(bytes(value))
+
+    def _look_at_mtu(self, looks: int) -> None:
+        if self._rx is None or self._gone or self._closing:
+            return
+        size = value_bytes(self._rx.max_write_without_response_size + ATT_HEAD_BYTES)
+        if size > self.value_bytes:
+            self.value_bytes = size
+            if self._user is not None:
+                self._user.room_changed()
+        elif looks < _MTU_LOOKS:
+            asyncio.get_running_loop().call_later(_MTU_LOOK_S, self._look_at_mtu, looks + 1)
+
+    async def _wait_gone(self) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WORD_S):
+                while not self._gone:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _run(self) -> None:
+        """Write what waits until the connection ends, then let go of it."""
+        error: OckamError | None = None
+        client, rx = self._client, self._rx
+        assert client is not None  # noqa: S101  (started by what has one)
+        try:
+            while rx is not None and not self._gone and not self._aborted:
+                if self._waiting:
+                    await client.write_gatt_char(rx, self._waiting[0], response=False)
+                    self._waiting.popleft()
+                    if self._user is not None and not self._closing:
+                        self._user.room_changed()
+                elif self._closing:
+                    await self._wait_gone()
+                    break
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except FAILURES as failure:
+            error = LinkBrokenError(f"writing to the device failed: {failure}")
+        finally:
+            await _leave(client)
+            if not self._closing:
+                error = error or LinkBrokenError("the connection to the device was lost")
+            user, self._user = self._user, None
+            if user is not None:
+                user.connection_lost(None if self._closing else error)
