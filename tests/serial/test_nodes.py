@@ -148,3 +148,25 @@ async def test_the_command_carries_a_portal_over_a_line(net: Any, line: PtyLine,
         _, complaints = await process.communicate()
         assert process.returncode == 0, complaints
         assert b"Traceback" not in complaints
+
+
+async def test_one_byte_through_a_portal_and_a_channel_costs_at_most_80_on_the_line(
+    net: Any, line: PtyLine
+) -> None:
+    _, _, _, inlet = await portal(net, line)
+    reader, writer = await asyncio.open_connection("127.0.0.1", inlet.port)
+    costs = []
+    async with asyncio.timeout(20):
+        for _ in range(4):
+            before = -1
+            while before != sum(line.crossed_bytes):  # acknowledgements are still on their way
+                before = sum(line.crossed_bytes)
+                await asyncio.sleep(0.15)
+            onward = line.crossed_bytes[1]
+            writer.write(b"x")
+            assert await reader.readexactly(1) == b"x"
+            costs.append(line.crossed_bytes[1] - onward)
+    writer.close()
+    await writer.wait_closed()
+    # The first of a connection names its routes, which later ones refer to.
+    assert all(70 <= cost <= 80 for cost in costs[1:]), costs
