@@ -282,12 +282,12 @@ class Network:
             latency_s=latency_s or conditions.latency_s,
         )
         hop = DatagramHop(name, conditions, self._chance(name).getrandbits(32))
+        self.hops.append(hop)
         any_port = Endpoint.parse("udp:127.0.0.1:0")
         self._plug(hop, there, here, any_port, UdpTransport(there.limits))
         hop.listener = await there.listen(any_port)
         hop.dialled = await hop.open(hop.listener.endpoint.host_port.port)
         self._plug(hop, here, there, hop.dialled, UdpTransport(here.limits))
-        self.hops.append(hop)
         return hop
 
     async def _join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from boards.emulation.model import Conditions, LinkModel
 from ockamlite.errors import LinkBrokenError
@@ -184,8 +184,7 @@ class _Front(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the socket."""
-        assert isinstance(transport, asyncio.DatagramTransport)  # noqa: S101
-        self._out = transport
+        self._out = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Pass a datagram on."""
@@ -223,8 +222,7 @@ class _Back(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send what waited for the socket."""
-        assert isinstance(transport, asyncio.DatagramTransport)  # noqa: S101
-        self._out = transport
+        self._out = cast("asyncio.DatagramTransport", transport)
         for datagram, address in self._early:
             self.take(datagram, address)
         self._early.clear()

@@ -149,7 +149,7 @@ def _about(step: Step) -> str:
     if step.contents is None:
         text = f"{step.source}: {step.link} {'up' if step.event == 'link-up' else 'down'}"
         return f"{text}: {step.reason}" if step.reason else text
-    to = ", ".join(step.onward)
+    to = "no message" if step.contents is Contents.DAMAGED else ", ".join(step.onward)
     back = f" <- {', '.join(step.back)}" if step.back else ""
     note = " (repeated or changed on the way)" if step.number is None else ""
     return f"{to}{back}, over {step.link}{note}"

@@ -1,14 +1,9 @@
 """A device that measures, and a gateway that asks it: tested without either, and without waiting."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
 
+from boards.network import Network
 from ockamlite import Context, Received, TrustEveryone
-
-if TYPE_CHECKING:
-    from boards.network import Network
 
 
 async def thermometer(context: Context, message: Received) -> None:
