@@ -34,8 +34,9 @@ BARE_KINDS: Final = frozenset({"stdio"})
 """Kinds of which there is one only, written without details."""
 
 KNOWN_OPTIONS: Final[Mapping[str, Collection[str]]] = {
-    "serial": ("baud", "bits", "parity", "stop", "flow"),
+    "serial": ("baud", "bits", "parity", "stop", "flow", "rtscts"),
     "ble": ("adapter",),
+    "udp": ("dialect",),
 }
 """The options of each kind of endpoint; a kind that is not here has none."""
 
