@@ -37,6 +37,7 @@ INFO_PATH: Final = f"{SERVICE_PATH}/char2"
 ADVERTISEMENT_PATH: Final = f"{APPLICATION}/advertisement0"
 
 FAILED: Final = "org.bluez.Error.Failed"
+DENIED: Final = "org.freedesktop.DBus.Error.AccessDenied"
 UNKNOWN: Final = "org.freedesktop.DBus.Error.UnknownMethod"
 
 

@@ -43,6 +43,8 @@ class Peripheral:
         self._bus = bus
         self._adapter = adapter
         self._path = ""
+        self._daemon: str | None = None
+        """bluetoothd's name on the bus: nobody else may call us."""
         self._name = name
         self._accept: Callable[[Connection], None] | None = accept
         self._devices: dict[str, BluezConnection] = {}
@@ -126,6 +128,7 @@ class Peripheral:
         if reply.message_type is MessageType.ERROR:
             raise bluez.registering_failed(reply, self._adapter)
         off = False
+        self._daemon = reply.sender
         found: dict[str, dict[str, Any]] = reply.body[0]
         for path in sorted(found):
             interfaces = found[path]
@@ -163,7 +166,8 @@ class Peripheral:
 
     def _received(self, message: Message) -> bool | None:
         if message.message_type is MessageType.SIGNAL:
-            self._signalled(message)
+            if message.sender in (self._daemon, bluez.BUS):
+                self._signalled(message)
             return None
         ours = (message.path or "").startswith(bluez.APPLICATION)
         if message.message_type is not MessageType.METHOD_CALL or not ours:
@@ -186,6 +190,8 @@ class Peripheral:
 
     def _answer(self, message: Message) -> tuple[Message, socket.socket | None]:
         path, body = message.path or "", message.body
+        if message.sender != self._daemon:
+            return Message.new_error(message, bluez.DENIED, "only bluetoothd may call"), None
         match (message.interface, message.member):
             case (bluez.OBJECT_MANAGER, "GetManagedObjects"):
                 return Message.new_method_return(message, "a{oa{sa{sv}}}", [bluez.objects()]), None
