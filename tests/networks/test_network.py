@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,6 +103,26 @@ def test_a_route_passes_nodes_that_forward_and_none_that_does_not(played: Any) -
         assert (await laptop.ask(opened.route / "echo", b"x")).payload == b"x"
 
     played(body)
+
+
+def test_a_channel_over_four_hops_takes_less_than_a_second(played: Any) -> None:
+    async def body(network: Network) -> None:
+        nodes = [await network.node(name) for name in ("laptop", "one", "two", "three", "device")]
+        hops: list[Hop] = [await network.serial(*nodes[:2])]
+        for here, there in pairwise(nodes[1:]):
+            hops.append(await network.ble(here, there, loss=0.02))
+            here.forward("ble")
+        channels = nodes[-1].secure_channel_listener(trust=TrustEveryone())
+        nodes[-1].open(channels.address, hops[-1].listener)
+        route = ",".join([*(hop.endpoint for hop in hops), f"secure:{channels.address.name}"])
+        opened = await nodes[0].open_hops(route, trust=TrustEveryone())
+        reply = await nodes[0].ask(opened.route / "echo", bytes(10_000), timeout_s=60)
+        assert reply.payload == bytes(10_000)
+
+    began = time.monotonic()
+    trace = played(body).trace
+    assert time.monotonic() - began < 1
+    assert not [step for step in trace.on() if step.readable]
 
 
 def test_losses_of_a_memory_link_are_in_its_trace(played: Any) -> None:

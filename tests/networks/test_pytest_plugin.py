@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,11 +149,18 @@ def test_the_plugin_costs_next_to_nothing_until_it_is_used() -> None:
     assert done.stdout.split() == ["boards", "boards.pytest_plugin"]
 
 
-def test_the_plugin_is_announced_to_pytest() -> None:
-    import tomllib
-
+def test_the_plugin_is_found_where_ockamlite_is_installed(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"ockamlite": "boards.pytest_plugin"}
+    installed = pytester.mkdir("site") / "ockamlite-0.1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: ockamlite\nVersion: 0.1\n")
+    (installed / "entry_points.txt").write_text("[pytest11]\nockamlite = boards.pytest_plugin\n")
+    monkeypatch.setenv("PYTHONPATH", f"{installed.parent}:{ROOT}")
+    pytester.makepyfile(USERS_TEST.read_text())
+    pytester.runpytest_subprocess("-p", "no:asyncio", "-W", "error").assert_outcomes(passed=1)
 
 
 def test_the_page_shows_the_users_test() -> None:
