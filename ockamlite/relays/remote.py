@@ -72,7 +72,7 @@ class RemoteRelay:
                 try:
                     route = await self.path.wait(3600.0, hurry=False)
                     opened = self.path.opened
-                    address = await self._register(route)
+                    address = await self._register(route, opened)
                 except OckamError as error:
                     if str(error) != said:
                         logger.warning("relay %s: %s; trying on", self.path.text, error)
@@ -94,7 +94,7 @@ class RemoteRelay:
         finally:
             self._router.remove(self._main)
 
-    async def _register(self, route: Route) -> Address:
+    async def _register(self, route: Route, opened: Opened | None) -> Address:
         service = STATIC_SERVICE if self.name is not None else RANDOM_SERVICE
         asked = bare.encode_str(self.name if self.name is not None else RANDOM)
         self._router.open(self._main, (self._router.flow_of(route[0]),))
@@ -102,7 +102,7 @@ class RemoteRelay:
         self._answer = answer
         try:
             self._router.deliver(Message(route / service, Route((self._main,)), asked))
-            await self._wait(answer, _ANSWER_S)
+            await _wait(opened, answer, _ANSWER_S)
             if answer.done():
                 return answer.result()
             if self.path.current != route:
@@ -118,7 +118,7 @@ class RemoteRelay:
         """Return, with the reason, when the registration no longer holds."""
         missed, answered = 0, False
         while True:
-            await self._wait(None, _CHECK_S if answered or missed < _CHECKS else None)
+            await _wait(opened, None, _CHECK_S if answered or missed < _CHECKS else None)
             if self.path.current != route:
                 parts = opened.parts if opened is not None else ()
                 ended = (part.closed.result() for part in parts if part.closed.done())
@@ -127,8 +127,9 @@ class RemoteRelay:
             check = asyncio.ensure_future(
                 ask(self._router, self._limits, route / address / "echo", body, _CHECK_ANSWER_S)
             )
+            check.add_done_callback(_seen)
             try:
-                await self._wait(check, None)
+                await _wait(opened, check, None)
                 if check.done():
                     await check
                     missed, answered = 0, True
@@ -144,15 +145,6 @@ class RemoteRelay:
             finally:
                 check.cancel()
 
-    async def _wait(self, something: asyncio.Future[T] | None, timeout_s: float | None) -> None:
-        """Wait for ``something``, for the end of the path, or for ``timeout_s`` seconds."""
-        opened = self.path.opened
-        waited: list[asyncio.Future[Any]] = (
-            [part.closed for part in opened.parts] if opened is not None else []
-        )
-        waited.append(something if something is not None else asyncio.get_running_loop().create_future())
-        await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
     def _through(self, message: Message) -> Gate | None:
         """The answer to a registration; or, from relays of the Elixir kind, a message for others.
 
@@ -166,3 +158,18 @@ class RemoteRelay:
         if expected and answer is not None and message.return_route:
             answer.set_result(message.return_route[-1])
         return None
+
+
+async def _wait(opened: Opened | None, something: asyncio.Future[T] | None, timeout_s: float | None) -> None:
+    """Wait for ``something``, for the end of what a path had open, or for ``timeout_s`` seconds."""
+    if opened is None:
+        return
+    waited: list[asyncio.Future[Any]] = [part.closed for part in opened.parts]
+    waited.append(something if something is not None else asyncio.get_running_loop().create_future())
+    await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _seen(check: asyncio.Future[T]) -> None:
+    """A check may fail when nobody asks any more: its path has ended."""
+    if not check.cancelled():
+        check.exception()

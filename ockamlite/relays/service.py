@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 from ockamlite import bare
 from ockamlite.errors import OckamError, ProtocolError, RemoteError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
+
+_CLEAN_UP_ABOVE: Final = 64
+"""Who has left is forgotten once a registrant has talked to more than this, or to twice as many as stay."""
 
 
 class RelayService:
@@ -50,6 +54,9 @@ class RelayService:
         self._may_register = may_register
         self._prefix = prefix
         self._relays: dict[Address, Relay] = {}
+        self._held: Counter[object] = Counter()
+        """How many of them each link has, or each identity over all its channels."""
+        self._talks: dict[Flow, Conversations] = {}
         self._open_to: list[Flow] = []
         for address in self.addresses:
             router.add(address, self._register)
@@ -64,11 +71,15 @@ class RelayService:
         """Forward no more."""
         for relay in tuple(self._relays.values()):
             relay.end("the relay is closing")
+        for talks in tuple(self._talks.values()):
+            talks.end()
         for address in self.addresses:
             self._router.remove(address)
 
     def _register(self, message: Message) -> Gate | None:
         flow = message.flow
+        if flow is not None and flow.closed is not None:
+            return None
         try:
             if flow is None or flow.address is None or len(message.return_route) < 2:
                 # One hop alone would be taken off, and what is forwarded would stay in this node.
@@ -98,38 +109,107 @@ class RelayService:
         elif len(self._relays) >= self._limits.relays:
             raise ProtocolError("this relay has as many registrations as it takes")
         if known is None or known.flow is not flow:
-            others = self._registrations_of(flow) - (known is not None and known.flow.peer is not None)
+            others = self._held[_holder(flow)] - (known is not None and known.flow.peer is not None)
             if others >= self._limits.relays_per_peer:
                 raise ProtocolError("this peer has as many registrations as it may")
             if known is not None:
                 known.end("registered anew")
-            known = Relay(self._router, address, flow, self._forget)
+            known = Relay(self._router, address, flow, self._conversations(flow), self._forget)
             self._relays[address] = known
+            self._held[_holder(flow)] += 1
             self._router.open(address, self._open_to)
             logger.info("relay %s registered by %s", address.name, flow.name)
         known.onward = Route(back[:-1])
         return known
 
-    def _registrations_of(self, flow: Flow) -> int:
-        peer = flow.peer
-        return sum(
-            1 for relay in self._relays.values() if relay.flow is flow or (peer and relay.flow.peer == peer)
-        )
+    def _conversations(self, flow: Flow) -> Conversations:
+        known = self._talks.get(flow)
+        if known is None:
+            known = Conversations(self._router, flow, lambda: self._talks.pop(flow, None))
+            self._talks[flow] = known
+        return known
 
     def _forget(self, relay: Relay) -> None:
-        self._relays.pop(relay.address, None)
+        if self._relays.pop(relay.address, None) is None:
+            return
+        holder = _holder(relay.flow)
+        self._held[holder] -= 1
+        if not self._held[holder]:
+            del self._held[holder]
+
+
+def _holder(flow: Flow) -> object:
+    """Whose number of registrations is bounded."""
+    return flow if flow.peer is None else flow.peer
+
+
+class Conversations:
+    """Who has come to a registrant, by any of its names, and may go on without the name.
+
+    They last as long as the registrant's link or channel, also if its name is taken over meanwhile:
+    that must not cut what is under way.
+    """
+
+    def __init__(self, router: Router, flow: Flow, on_end: Callable[[], object]) -> None:
+        self._router = router
+        self._registrant = flow
+        self._others: set[Flow] = set()
+        self._clean_up_above = _CLEAN_UP_ABOVE
+        self._on_end = on_end
+        flow.watch(self)
+
+    def join(self, other: Flow) -> None:
+        """Let the two sides answer each other; the answers do not pass the relay's address.
+
+        Whoever registered may ask itself through us, to see whether it is still registered.
+        """
+        ours, theirs = self._registrant.address, other.address
+        if ours is None or theirs is None or other in self._others:
+            return
+        if len(self._others) > self._clean_up_above:
+            self._others = {known for known in self._others if known.closed is None}
+            self._clean_up_above = max(_CLEAN_UP_ABOVE, 2 * len(self._others))
+        self._others.add(other)
+        self._router.open(theirs, (self._registrant,))
+        self._router.open(ours, (other,))
+
+    def end(self) -> None:
+        """Take the permissions back."""
+        self._registrant.watchers.discard(self)
+        for other in self._others:
+            if self._registrant.address is not None:
+                other.consumers.discard(self._registrant.address)
+            if other.address is not None:
+                self._registrant.consumers.discard(other.address)
+        self._others.clear()
+        self._on_end()
+
+    def flow_lost_messages(self) -> None:
+        """A relay promises no order."""
+
+    def flow_closed(self, reason: str) -> None:
+        """Whoever registered is gone."""
+        self.end()
 
 
 class Relay:
     """One registered name: what comes here goes on along the route of its registration."""
 
-    def __init__(self, router: Router, address: Address, flow: Flow, on_end: Callable[[Relay], None]) -> None:
+    def __init__(
+        self,
+        router: Router,
+        address: Address,
+        flow: Flow,
+        conversations: Conversations,
+        on_end: Callable[[Relay], None],
+    ) -> None:
         self.address = address
         self.flow = flow
         self.onward = Route()
         """The way to whoever registered; the last hop of its return route, its own address, left out."""
         self._router = router
         self._on_end = on_end
+        self._conversations = conversations
         router.add(address, self._forward)
         try:
             flow.watch(self)
@@ -154,18 +234,7 @@ class Relay:
     def _forward(self, message: Message) -> Gate | None:
         onward, back, payload, flow = message
         if flow is not None:
-            self._join(flow)
+            self._conversations.join(flow)
         elif back and back[0] in self._router:
             self._router.open(back[0], (self.flow,))  # somebody in this node asks
         return self._router.deliver(Message(Route((*self.onward, *onward[1:])), back, payload))
-
-    def _join(self, flow: Flow) -> None:
-        """Let the two sides answer each other; the answers do not pass the relay's address.
-
-        Whoever registered may ask itself through us, to see whether it is still registered.
-        """
-        ours, theirs = self.flow.address, flow.address
-        if ours is None or theirs is None or theirs in self.flow.consumers:
-            return
-        self._router.open(theirs, (self.flow,))
-        self._router.open(ours, (flow,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from ockamlite import bare
 from ockamlite.errors import AnswerTimeoutError, ProtocolError
 from ockamlite.relays import remote as remote_module
+from ockamlite.relays.remote import RemoteRelay
 from ockamlite.routing.address import Address
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
@@ -167,6 +169,40 @@ async def test_a_relay_that_hangs_up_as_soon_as_the_path_is_open_is_dialled_agai
     async with asyncio.timeout(10):
         assert (await remote.registered()).name == "forward_to_pi"
     assert len(opened) == 2
+
+
+async def test_a_path_that_ends_while_the_relay_answers_is_noticed_at_once(net: Any, until: Any) -> None:
+    host = await net.node()
+
+    class Part:
+        closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    class Ended:
+        text = "somewhere"
+        opened: Any = SimpleNamespace(parts=[Part])
+        current: Any = Route.of("link")
+
+        async def wait(self, timeout_s: float, *, hurry: bool) -> Route:
+            if self.current is None:
+                await asyncio.Future()
+            found: Route = self.current
+            return found
+
+    path = Ended()
+
+    def relay(message: Message) -> None:
+        back = Message(message.return_route, Route.of("forward_to_pi"), bare.encode_str("forward_to_pi"))
+        host.router.deliver(back)
+        Part.closed.set_result("cut")
+        path.opened = path.current = None
+
+    host.router.add(Address.local("link"), relay)
+    remote = RemoteRelay(host.router, host.limits, host.seen.append, path, "pi")  # type: ignore[arg-type]
+    task = asyncio.ensure_future(remote.run())
+    async with asyncio.timeout(2):
+        assert (await host.event("relay-lost")).reason == "cut"
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_what_is_offered_no_more_costs_the_rest_nothing(

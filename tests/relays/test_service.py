@@ -9,6 +9,7 @@ import pytest
 
 from ockamlite import bare
 from ockamlite.routing.address import Address
+from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import Route
 from ockamlite.secure_channels.trust import TrustEveryone, TrustIdentifiers
 
@@ -231,6 +232,71 @@ async def test_registrations_end_with_their_link(relay: Any, raw: Any, until: An
     assert len(found.service._relays) == 2
     peer.writer.transport.abort()
     await until(lambda: not found.service._relays and len(found.host.router) == before)
+
+
+async def conversation(found: Any, raw: Any) -> tuple[Any, Any, Route, Route]:
+    """A gateway and a client that know the way to each other without the name; the two, and the ways."""
+    gateway, client = await raw(found.port), await raw(found.port)
+    await gateway.ask(STATIC, bare.encode_str("pi"))
+    client.send(Route.of("forward_to_pi", "api"), Route.of("c1"), b"hello")
+    _, to_client, _ = await gateway.receive()
+    gateway.send(to_client, Route.of("api"), b"answer")
+    _, to_gateway, _ = await client.receive()
+    return gateway, client, to_gateway, to_client
+
+
+async def test_a_relay_that_was_closed_forwards_nothing_along_ways_that_it_opened(
+    relay: Any, raw: Any
+) -> None:
+    found = await relay()
+    gateway, client, to_gateway, to_client = await conversation(found, raw)
+    found.service.close()
+    client.send(to_gateway, Route.of("c1"), b"x")
+    gateway.send(to_client, Route.of("api"), b"y")
+    for _ in range(2):  # each has had its turn before the other is known to have got nothing
+        await client.settle()
+        await gateway.settle()
+    assert found.host.router.dropped == 2
+
+
+async def test_a_name_that_is_taken_over_does_not_cut_what_is_under_way(
+    relay: Any, raw: Any, until: Any
+) -> None:
+    found = await relay()
+    gateway, client, to_gateway, _ = await conversation(found, raw)
+    other = await raw(found.port)
+    await other.ask(STATIC, bare.encode_str("pi"))
+    client.send(to_gateway, Route.of("c1"), b"still there?")
+    assert (await gateway.receive())[2] == b"still there?"
+    gateway.writer.transport.abort()
+    await until(lambda: len(found.service._talks) == 1)
+    await until(lambda: len(found.listener.links) == 2)
+    client.send(to_gateway, Route.of("c1"), b"gone")
+    await client.settle()
+
+
+async def test_who_has_hung_up_registers_nothing(relay: Any, raw: Any) -> None:
+    found = await relay()
+    before = len(found.host.router)
+    flow = Flow("gone", address=Address.local("gone"))
+    found.host.open(found.service.addresses[0], flow)
+    flow.close("hung up")
+    message = Message(STATIC, Route.of("gone", "r1"), bare.encode_str("pi"), flow)
+    assert found.service._register(message) is None
+    assert len(found.host.router) == before
+    assert not found.service._relays
+
+
+async def test_places_of_names_are_free_again_when_the_names_end(relay: Any, raw: Any, until: Any) -> None:
+    found = await relay(relays_per_peer=2)
+    for _ in range(2):
+        peer = await raw(found.port)
+        for name in ("a", "b"):
+            await peer.ask(STATIC, bare.encode_str(name))
+        peer.writer.transport.abort()
+        await until(lambda: not found.service._relays)
+    assert not found.host.events("refused")
+    assert not found.service._held
 
 
 # -- what crafted routes reach ---------------------------------------------------------------------
