@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any
 
 from boards.emulation.air import Air, AirModel
 from boards.emulation.chance import same_each_time
@@ -24,84 +24,27 @@ from boards.emulation.line import MemoryLine
 from boards.emulation.model import PERFECT, Conditions, LinkModel
 from boards.emulation.uart import QUIET, Noise
 from boards.network_link import AirHop, DatagramHop, Hop, LineHop, MemoryHop
+from boards.network_node import NetworkNode, Sockets
 from boards.tap import RouterWatch, TappedTransport
 from boards.trace import Trace
-from ockamlite.errors import UnavailableError, UsageError
 from ockamlite.limits import LIMITS
-from ockamlite.node import Node
 from ockamlite.routing.endpoint import Endpoint
 from transports.ble import BleTransport
 from transports.memory import MemoryNetwork, MemoryTransport
 from transports.serial import SerialTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import TypeVar
 
     from ockamlite.limits import Limits
-    from ockamlite.wire.link import Link, LinkListener, Transport
+    from ockamlite.wire.link import Transport
 
     T = TypeVar("T")
 
 VIRTUAL_S = 24 * 3600.0
 """How long a run in virtual time may take, in virtual seconds, unless told otherwise."""
 REAL_S = 60.0
-
-
-class NetworkNode(Node):
-    """A node of a :class:`Network`."""
-
-    def __init__(self, name: str, sockets: dict[str, _Sockets], limits: Limits, **options: Any) -> None:
-        super().__init__(
-            transports=[cast("Transport", found) for found in sockets.values()], limits=limits, **options
-        )
-        self.name = name
-        self.sockets = sockets
-        """Where its links are plugged in, by kind."""
-
-
-class _Sockets:
-    """A node's transport of one kind: knows which link an endpoint belongs to."""
-
-    options: ClassVar[Collection[str]] = (
-        "baud",
-        "bits",
-        "parity",
-        "stop",
-        "flow",
-        "rtscts",
-        "dialect",
-        "adapter",
-    )
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._plugged: dict[str, tuple[TappedTransport, Hop]] = {}
-
-    def plug(self, details: str, transport: TappedTransport, hop: Hop) -> None:
-        """Let a link be dialled, or listened to, at an endpoint."""
-        self._plugged[details] = (transport, hop)
-
-    def __contains__(self, details: object) -> bool:
-        """True if a link is there."""
-        return details in self._plugged
-
-    async def connect(self, endpoint: Endpoint) -> Link:
-        """Dial."""
-        transport, hop = self._find(endpoint)
-        if hop.refuses:
-            raise UnavailableError(f"{endpoint}: the link is cut")
-        return await transport.connect(endpoint)
-
-    async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> LinkListener:
-        """Accept links."""
-        return await self._find(endpoint)[0].listen(endpoint, accept)
-
-    def _find(self, endpoint: Endpoint) -> tuple[TappedTransport, Hop]:
-        if endpoint.details not in self._plugged:
-            known = ", ".join(f"{self.kind}:{details}" for details in self._plugged) or "none"
-            raise UsageError(f"{endpoint}: no such link in this network; this node has {known}")
-        return self._plugged[endpoint.details]
 
 
 class Network:
@@ -133,7 +76,7 @@ class Network:
         """
         self.trace.now = asyncio.get_running_loop().time
         name = self._unused(name or "node")
-        sockets = {kind: _Sockets(kind) for kind in ("memory", "serial", "ble", "udp")}
+        sockets = {kind: Sockets(kind) for kind in ("memory", "serial", "ble", "udp")}
         node = NetworkNode(name, sockets, limits, **options)
         self._watch.watch(node.router, name)
         self.trace.nodes.append(name)

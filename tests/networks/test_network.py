@@ -17,8 +17,9 @@ from boards.emulation.uart import Noise
 from ockamlite import AnswerTimeoutError, LinkError, LocalError, Received, TrustEveryone
 
 if TYPE_CHECKING:
-    from boards.network import Network, NetworkNode
+    from boards.network import Network
     from boards.network_link import Hop
+    from boards.network_node import NetworkNode
 
 LINKS: dict[str, dict[str, Any]] = {"memory": {}, "serial": {"baud": 38_400}, "ble": {"mtu": 100}}
 
