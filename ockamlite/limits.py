@@ -57,7 +57,9 @@ class Limits:
     handshakes_per_source_s: float = 300.0
     """Handshakes begun per second over one link, beyond a burst of the line above."""
     channels_per_listener: int = 4096
-    """Open channels of one listener; the longest idle gives way."""
+    """Open channels of one listener; the longest idle of the peer that has most gives way."""
+    channels_per_peer: int = 256
+    """The same for one identity; its own longest idle gives way."""
     channel_idle_s: float = 3600.0
     """How long a channel may stay silent if its peer does not answer probes."""
     forward_jump_messages: int = 2048

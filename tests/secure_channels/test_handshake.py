@@ -381,7 +381,8 @@ async def test_w1_handshakes_abandoned_over_many_links_leave_a_flat_table_and_ro
         flood.link.close()
     await asyncio.sleep(2 * LIMITS.handshake_timeout_s)
     assert not pair.channels._pending
-    assert len(pair.channels._tokens) <= 2
+    assert len(pair.channels._buckets._left) <= 256
+    assert len(pair.channels._sub_buckets._left) <= 256
 
 
 async def test_w1_the_oldest_handshake_of_whoever_has_most_gives_way(pair: Any, stranger: Any) -> None:
@@ -440,6 +441,53 @@ async def test_w2_one_source_is_answered_so_often_and_no_other_suffers(pair: Any
             flood.send(Route.of("api"), Route.of("x"), next(firsts))
     await asyncio.sleep(0.001)
     assert len(flood.got) - at_once <= LIMITS.handshakes_per_source_s + LIMITS.pending_handshakes_per_source
+
+
+async def test_w2_one_behind_a_relay_is_answered_so_often_and_the_others_there_do_not_suffer(
+    pair: Any, stranger: Any
+) -> None:
+    """The hop behind our link was put there by the relay: it tells the relay's clients apart."""
+    await pair.start()
+    relay = await stranger()
+    firsts = iter(message1s())
+    relay.send(Route.of("api"), Route.of("bob", "x"), next(firsts))
+    await asyncio.sleep(0.01)
+    (bobs,) = pair.channels._pending
+    for number in range(20):
+        for _ in range(100):
+            relay.send(Route.of("api"), Route.of("flood", "x"), next(firsts))
+        relay.send(Route.of("api"), Route.of(f"client {number}", "x"), next(firsts))
+        await asyncio.sleep(0.1)
+    answered = [onward[0].name for onward, _, _ in relay.got]
+    assert {f"client {number}" for number in range(20)} < set(answered)
+    assert answered.count("flood") <= 2 * LIMITS.handshakes_per_source_s / 4 + 32
+    assert bobs in pair.channels._pending
+    assert len(pair.channels._pending) == LIMITS.pending_handshakes_per_source
+
+
+async def test_w2_made_up_hops_of_one_link_gain_it_nothing(pair: Any, stranger: Any) -> None:
+    await pair.start()
+    flood = await stranger()
+    firsts = iter(message1s())
+    for number in range(2000):
+        flood.send(Route.of("api"), Route.of(f"made up {number}", "x"), next(firsts))
+    await asyncio.sleep(0.001)
+    assert len(flood.got) <= LIMITS.pending_handshakes_per_source + 1
+    assert len(pair.channels._sub_buckets._left) < 600
+    assert await works(pair, await pair.channel(timeout_s=1))
+
+
+async def test_who_is_not_trusted_is_refused_once_and_for_all(
+    pair: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Message 3 is repeated and probes follow it; each would be judged, and logged, again."""
+    await pair.start(trust=TrustIdentifiers())
+    channel = await pair.channel()
+    await asyncio.sleep(1)
+    assert not pair.channels._pending
+    await asyncio.sleep(20)
+    assert sum("refused" in record.getMessage() for record in caplog.records) == 1
+    assert not channel.confirmed.done()
 
 
 @pytest.mark.parametrize(
@@ -684,6 +732,49 @@ async def test_a_full_listener_closes_the_channel_idle_for_longest_and_only_for_
     assert not first.closed.done()
     assert not third.closed.done()
     assert len(pair.channels.channels) == 3
+
+
+async def test_one_peer_has_so_many_channels_and_then_its_own_give_way(pair: Any) -> None:
+    limits = dataclasses.replace(LIMITS, channels_per_peer=2)
+    pair.bob = pair.node(limits=limits)
+    await pair.start(trust=TrustEveryone())
+    async with pair.node() as carol:
+        other = await carol.secure_channel(
+            (await carol.connect("memory:bob")).route / "api", trust=TrustEveryone()
+        )
+        await other.confirmed
+        first, second = [await pair.channel() for _ in range(2)]
+        await first.confirmed
+        await second.confirmed
+        theirs = list(pair.channels.channels)
+        for channel, idle in zip(theirs, (3, 1, 2), strict=True):
+            channel._idle_looks = idle
+        third = await pair.channel()
+        await third.confirmed
+        await second.closed
+        assert not first.closed.done()
+        assert not other.closed.done()
+        assert sum(map(len, pair.channels._of_peer.values())) == 3
+
+
+async def test_a_full_listener_takes_the_place_from_who_has_most(pair: Any) -> None:
+    limits = dataclasses.replace(LIMITS, channels_per_listener=3)
+    pair.bob = pair.node(limits=limits)
+    await pair.start(trust=TrustEveryone())
+    first, second = [await pair.channel() for _ in range(2)]
+    async with pair.node() as carol, pair.node() as dave:
+        others = []
+        for node in (carol, dave):
+            route = (await node.connect("memory:bob")).route / "api"
+            others.append(await node.secure_channel(route, trust=TrustEveryone()))
+        for channel in (*others, second):
+            await channel.confirmed
+        await first.closed
+        assert not any(channel.closed.done() for channel in (*others, second))
+    for channel in (second, *others):
+        channel.close()
+    await asyncio.sleep(1)
+    assert not pair.channels._of_peer
 
 
 async def test_a_closed_listener_accepts_nothing_and_keeps_its_channels(pair: Any) -> None:
