@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from ockamlite.limits import Limits
+    from ockamlite.wire.datagrams import Piece
     from ockamlite.wire.link import Link
 
 _BUFFER_BYTES: Final = 4 * 1024 * 1024
@@ -279,36 +280,33 @@ class UdpPort:
         if message is not None:
             try:
                 heartbeat = decode_heartbeat(message)
-                if heartbeat is not None:
-                    self._heartbeat(heartbeat, len(data), piece.dialect, remote, link)
-                elif link is not None:
-                    link.take(message)
+                if link is not None:
+                    link.arrived(piece.number, message if heartbeat is None else (heartbeat, len(data)))
+                elif heartbeat is not None:
+                    self._heartbeat(heartbeat, len(data), piece.dialect, remote)
                 else:
-                    self._first(message, piece.dialect, remote)
+                    self._first(message, piece, remote)
             except DecodeError:
                 return
         if link is not None:
             link.flush()
 
-    def _heartbeat(
-        self, heartbeat: Heartbeat, size: int, dialect: Dialect, remote: Any, link: UdpLink | None
-    ) -> None:
+    def _heartbeat(self, heartbeat: Heartbeat, size: int, dialect: Dialect, remote: Any) -> None:
+        """Answer somebody without a link; nothing is kept until it shows that an answer arrived."""
+        if heartbeat.kind is not Kind.ASK or self._accept is None:
+            return
         offer = self._offer(remote)
-        if link is not None:
-            link.heartbeat(heartbeat, size)
-        elif heartbeat.kind is Kind.ASK:
-            # Nothing is kept of who asks, until it shows that our answer reached it.
-            if heartbeat.proof == offer:
-                self._proven[remote] = heartbeat.offer
-                self._proven.move_to_end(remote)
-                if len(self._proven) > _PROVEN:
-                    self._proven.popitem(last=False)
-            answer = encode_heartbeat(answer_to(heartbeat, size, offer=offer, room=self.room))
-            if len(answer) + OVERHEAD_BYTES <= size and self._accept is not None:
-                for datagram in split(answer, self._number(), dialect, len(answer) + OVERHEAD_BYTES):
-                    self.send(datagram, remote)
+        if heartbeat.proof == offer:
+            self._proven[remote] = heartbeat.offer
+            self._proven.move_to_end(remote)
+            if len(self._proven) > _PROVEN:
+                self._proven.popitem(last=False)
+        answer = encode_heartbeat(answer_to(heartbeat, size, offer=offer, room=self.room))
+        if len(answer) + OVERHEAD_BYTES <= size:
+            for datagram in split(answer, self._number(), dialect, len(answer) + OVERHEAD_BYTES):
+                self.send(datagram, remote)
 
-    def _first(self, message: bytes, dialect: Dialect, remote: Any) -> None:
+    def _first(self, message: bytes, piece: Piece, remote: Any) -> None:
         """Make a link for a remote that has sent a whole message.
 
         Raises:
@@ -317,8 +315,8 @@ class UdpPort:
         if self._accept is None or not decode_message(message)[0] or not self._has_place(remote):
             return
         now = self._loop.time()
-        path = self._path(dialect, remote, dialled=False)
-        path.received(len(message), dialect, now)
+        path = self._path(piece.dialect, remote, dialled=False)
+        path.received(len(message), piece.dialect, now)
         if remote in self._proven:
             path.is_proven = True
             path.proof = self._proven[remote]
@@ -326,7 +324,7 @@ class UdpPort:
         link = UdpLink(self, path, remote, HostPort(remote[0], remote[1]), self._limits)
         self._links[remote] = link
         self._accept(link)
-        link.take(message)
+        link.arrived(piece.number, message)
         link.flush()
 
     def _has_place(self, remote: Any) -> bool:

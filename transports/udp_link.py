@@ -12,6 +12,7 @@ from ockamlite.errors import DecodeError, LinkBrokenError, LinkClosedError, Ocka
 from ockamlite.routing.codec import array_at, decode_message, decode_route_at
 from ockamlite.wire.gate import Gate
 from ockamlite.wire.heartbeats import Heartbeat, Kind
+from ockamlite.wire.sequence import Sequence
 from transports.sockets import describe
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class UdpLink:
         self._ask: tuple[Heartbeat, int] | None = None
         """The last question while the link is held: its answer says that there is room again."""
         self._bye = False
+        self._sequence: Sequence[bytes | Heartbeat] = Sequence()
         self._unsent: bytes | None = None
         self._closing = False
         self._ended = False
@@ -155,8 +157,30 @@ class UdpLink:
             self._first_answer.set_result(None)
         self._end(LinkBrokenError(f"link broken: {describe(error)}"))
 
-    def heartbeat(self, heartbeat: Heartbeat, size: int) -> None:
-        """Take a heartbeat that came in a datagram of ``size`` bytes."""
+    def arrived(self, number: int, item: bytes | tuple[Heartbeat, int]) -> None:
+        """Take a message, or a heartbeat and the length of its datagram, in the order of their numbers.
+
+        Raises:
+            DecodeError: a message that is none, while that matters.
+        """
+        waiting: bytes | Heartbeat | None = item if isinstance(item, bytes) else item[0]
+        if isinstance(item, tuple) and item[0].kind is not Kind.BYE:
+            self._heartbeat(*item)
+            waiting = None
+        if self.path.speaks_heartbeats:
+            for released in self._sequence.arrived(number, waiting, self._loop.time()):
+                self._taken(released)
+        elif waiting is not None:
+            # Other nodes of Ockam number the messages to all their peers in one row: gaps mean nothing.
+            self._taken(waiting)
+
+    def _taken(self, item: bytes | Heartbeat) -> None:
+        if isinstance(item, bytes):
+            self._take(item)
+        else:
+            self._heartbeat(item, 0)
+
+    def _heartbeat(self, heartbeat: Heartbeat, size: int) -> None:
         now = self._loop.time()
         match heartbeat.kind:
             case Kind.ANSWER:
@@ -172,7 +196,7 @@ class UdpLink:
                 if self._bye and not self._inbound:
                     self._end(LinkClosedError("closed by the peer"))
 
-    def take(self, message: bytes) -> None:
+    def _take(self, message: bytes) -> None:
         """Hand on a message, or keep it while the receiver is busy."""
         if not self.path.is_proven:
             onward, _, _ = decode_message(message)
@@ -257,7 +281,7 @@ class UdpLink:
         self.flush()
 
     def _arm(self) -> None:
-        due = self.path.next_timer()
+        due = min(self.path.next_timer(), self._sequence.next_timer())
         if self._timer is not None:
             if self._timer.when() == due and not self._timer.cancelled():
                 return
@@ -268,7 +292,13 @@ class UdpLink:
 
     def _on_timer(self) -> None:
         self._timer = None
-        error = self.path.on_timer(self._loop.time())
+        now = self._loop.time()
+        error = self.path.on_timer(now)
+        for released in self._sequence.on_timer(now):
+            try:
+                self._taken(released)
+            except DecodeError as failure:
+                logger.debug("datagrams from %s ignored: %s", self.remote, failure)
         if error is not None:
             self._end(error)
         else:

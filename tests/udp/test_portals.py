@@ -80,7 +80,9 @@ async def test_at_one_percent_loss_a_connection_ends_both_nodes_say_why_and_no_b
     came, _ = await exchange(portal.port, sent)
     assert sent.startswith(came)
     assert len(came) < len(sent), "4 MiB each way without the loss of a datagram in a hundred"
-    assert not portal.sessions
+    async with asyncio.timeout(20):
+        while portal.sessions:
+            await asyncio.sleep(0.001)
     reasons = [getattr(event, "reason", "") for event in net.events]
     assert "messages were lost on the way" in reasons
 
