@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from boards.emulation.air import Air, AirModel
 from ockamlite.cbor import bytes_head
 from ockamlite.limits import LIMITS
 from ockamlite.routing.codec import decode_message, encode_message_head
 from ockamlite.routing.endpoint import Endpoint
 from ockamlite.routing.route import Route
+from transports.ble import BleTransport
 from transports.memory import MemoryNetwork, MemoryTransport
 from transports.tcp import TcpTransport
 from transports.udp import UdpTransport
@@ -33,7 +35,12 @@ if TYPE_CHECKING:
     from ockamlite.wire.link import Link, LinkListener, Transport
 
 PATIENCE_S = 20.0
-SMALL = dataclasses.replace(LIMITS, message_bytes=2 * 1024 * 1024, link_stall_s=0.4)
+SMALL = dataclasses.replace(
+    LIMITS,
+    message_bytes=2 * 1024 * 1024,
+    reliable_message_bytes=2 * 1024 * 1024,
+    link_stall_s=0.4,
+)
 HEAD = encode_message_head(Route.of("worker"), Route.of("asker"))
 HEAD_BYTES = len(HEAD) + 5  # and the head of a long payload
 
@@ -55,6 +62,8 @@ class Kind:
     """Sends bytes to a listener as a peer might that knows no rules."""
     sever: Callable[[Link, Link], None]
     """Breaks a link between its two ends, given both, so that at least the first must notice."""
+    tells_stalls: bool = True
+    """False if a sender does not learn that the receiver stays busy: its own end keeps what came."""
 
 
 # -- the kinds -------------------------------------------------------------------------------------
@@ -111,7 +120,38 @@ def memory() -> Kind:
     return Kind("memory", True, transport, "memory:here", lambda: "memory:nowhere", hostile, sever)
 
 
-KINDS = {"tcp": tcp, "udp": udp, "memory": memory}
+def ble() -> Kind:
+    air = Air(AirModel(interval_s=0.0005, packets_per_event=200, advertising_s=0.005), seed=1)
+
+    def transport(limits: Limits) -> Transport:
+        return BleTransport(limits, TwoAdapters(air), search_s=0.5)
+
+    async def hostile(endpoint: Endpoint, data: bytes) -> None:
+        radio, heard = air.radio(), []
+        await radio.scan(lambda device: heard.append(device) is None)
+        connection: Any = await radio.connect(heard[0])
+        for at in range(0, len(data), 400):
+            while not connection.writable_bytes():
+                await asyncio.sleep(0.001)
+            connection.write_frame(data[at : at + 400])
+        connection.close()
+
+    def sever(here: Any, there: Any) -> None:
+        radio = there._shell._pipe._link
+        radio.drop("the devices lost each other")
+
+    return Kind("ble", True, transport, "ble:here", lambda: "ble:nowhere", hostile, sever, False)
+
+
+class TwoAdapters:
+    """A machine with an adapter for each role: one adapter alone does not hear itself."""
+
+    def __init__(self, air: Air) -> None:
+        central, peripheral = air.radio(), air.radio()
+        self.scan, self.connect, self.serve = central.scan, central.connect, peripheral.serve
+
+
+KINDS = {"tcp": tcp, "udp": udp, "memory": memory, "ble": ble}
 
 
 def free_port(kind: str) -> Callable[[], str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ockamlite.errors import OckamError, UnavailableError
 from ockamlite.routing.endpoint import Endpoint
 from transports.ble.channel import BleChannel, open_link
-from transports.ble.dialling import Dialler
+from transports.ble.dialling import SEARCH_S, Dialler
 from transports.ble.gatt import Wanted, check_name
 
 if TYPE_CHECKING:
@@ -46,16 +46,23 @@ class BleTransport:
         limits: bounds.
         radio: what to use instead of the system's.
         draw: makes the 32 random bits of a session; for tests that want the same each time.
+        search_s: how long a device is looked for.
     """
 
     kind: ClassVar[str] = "ble"
     options: ClassVar[Collection[str]] = ("adapter",)
 
     def __init__(
-        self, limits: Limits, radio: Radio | None = None, draw: Callable[[], int] | None = None
+        self,
+        limits: Limits,
+        radio: Radio | None = None,
+        draw: Callable[[], int] | None = None,
+        *,
+        search_s: float = SEARCH_S,
     ) -> None:
         self._limits = limits
         self._given = radio
+        self._search_s = search_s
         self._draw = draw or (lambda: secrets.randbelow(2**32 - 1) + 1)
         self._diallers: dict[str, Dialler] = {}
 
@@ -64,7 +71,7 @@ class BleTransport:
         radio = self._radio(endpoint)
         adapter = dict(endpoint.options).get("adapter", "")
         if adapter not in self._diallers:
-            self._diallers[adapter] = Dialler(radio)
+            self._diallers[adapter] = Dialler(radio, search_s=self._search_s)
         try:
             connection = await self._diallers[adapter].dial(Wanted(endpoint.details))
             return await open_link(

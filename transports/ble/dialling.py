@@ -34,8 +34,9 @@ REST_S: Final = 5.0
 class Dialler:
     """Finds and connects for all who use one radio."""
 
-    def __init__(self, radio: Radio) -> None:
+    def __init__(self, radio: Radio, *, search_s: float = SEARCH_S) -> None:
         self._radio = radio
+        self._search_s = search_s
         self._turn = asyncio.Lock()
         self._connecting = asyncio.Event()
         self._scanning = 0
@@ -82,13 +83,13 @@ class Dialler:
             return bool(found)
 
         try:
-            async with asyncio.timeout(SEARCH_S):
+            async with asyncio.timeout(self._search_s):
                 while not found:
                     await self._free.wait()
                     await self._scan_until_busy(heard)
         except TimeoutError as error:
             raise UnavailableError(
-                f"no device {wanted.text!r} with our service was heard within {SEARCH_S:.0f} s",
+                f"no device {wanted.text!r} with our service was heard within {self._search_s:g} s",
                 hint="is it in range, and does it listen at ble:NAME? see 'ockamlite scan ble'",
             ) from error
         return found[0]
