@@ -96,6 +96,8 @@ class Limits:
     """Bytes of frames longer than a read that are under way at a time, over all links of a transport."""
     links_per_listener: int = 2048
     """Links accepted by one listener at a time."""
+    link_unused_s: float = 60.0
+    """How long a link on which nothing lives may be silent before it gives way to another one."""
 
     # Datagrams
     datagram_messages_per_peer: int = 16

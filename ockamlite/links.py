@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ockamlite.cbor import bytes_head
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_LOOK_S = 1.0
+"""Between two looks for links that are not used, while all are."""
 _MESSAGE_BYTES = 256
 """What a waiting message takes besides its payload."""
 
@@ -84,6 +87,11 @@ class Link:
         self.flow.address = self.address
         self._back = Route((self.address,))
         self._memory = RouteMemory()
+        self.heard = False
+        """Something came since the listener looked."""
+        # Who has never said anything is not waited for as long.
+        self.silent_since = self._loop.time() - max(0.0, limits.link_unused_s - limits.link_hello_s)
+        """Since when nothing has come, as far as the listener knows."""
         self._dropped = 0
         self._gate: Gate | None = None
         """Our own, once it was shut."""
@@ -123,6 +131,7 @@ class Link:
     def frame_received(self, frame: memoryview) -> Gate | None:
         """Route what came (see :class:`ockamlite.wire.link.LinkReceiver`)."""
         router = self._router
+        self.heard = True
         try:
             onward, back, payload = decode_message(frame, self._memory)
             if not onward:
@@ -230,6 +239,10 @@ class Link:
         self._excess_bytes = 0
 
 
+def _host(link: Link) -> str:
+    return link.remote.rpartition(":")[0]
+
+
 class _Release:
     """Opens a link's gate once another is open, and spares the timer that would have."""
 
@@ -249,6 +262,8 @@ class Listener:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._look_again = 0.0
         self._inner: wire.LinkListener | None = None
         self.links: dict[Link, None] = {}
         """The links it accepted, oldest first."""
@@ -266,14 +281,29 @@ class Listener:
         self.flow.name = f"listener {inner.endpoint}"
 
     def has_room(self) -> bool:
-        """True if one more link is accepted; the oldest on which nothing lives gives way to it."""
+        """True if one more link is accepted; one that is not used may give way to it.
+
+        Of the host that has most, the one that was silent for longest. Links with traffic stay: they
+        may be on the way to somebody else, and whoever came later has no better right.
+        """
         if len(self.links) < self._limits.links_per_listener:
             return True
-        unused = next((link for link in self.links if not link.flow.watchers), None)
-        if unused is None:
+        now = self._loop.time()
+        if now < self._look_again:
             return False
-        unused.abort(LinkBrokenError("unused, and another one needed its place"))
-        self.links.pop(unused)
+        self._look_again = now + _LOOK_S
+        for link in self.links:
+            if link.heard:
+                link.heard, link.silent_since = False, now
+        before = now - self._limits.link_unused_s
+        unused = [link for link in self.links if link.silent_since <= before and not link.flow.watchers]
+        if not unused:
+            return False
+        of_host = Counter(_host(link) for link in self.links)
+        one = min(unused, key=lambda link: (-of_host[_host(link)], link.silent_since))
+        one.abort(LinkBrokenError("unused, and another one needed its place"))
+        self.links.pop(one)
+        self._look_again = now
         return True
 
     def add(self, link: Link) -> None:

@@ -49,6 +49,23 @@ class _Shared:
     def __init__(self, limits: Limits) -> None:
         self.buffer = bytearray(_READ_BYTES)
         self.room = limits.long_frames_bytes
+        self.long: dict[TcpLink, int] = {}
+        """Who has begun a long frame, in this order, and the bytes of its buffer."""
+
+    def make_room(self, size: int, newcomer: TcpLink) -> bool:
+        """Close links whose host takes most, the oldest frame first; False if that is the newcomer."""
+        while self.room < size:
+            taken: dict[str, int] = {}
+            for link, held in self.long.items():
+                taken[link.host] = taken.get(link.host, 0) + held
+            if not taken:
+                return False
+            heaviest = max(taken, key=lambda host: taken[host])
+            oldest = next(link for link in self.long if link.host == heaviest)
+            if oldest is newcomer:
+                return False
+            oldest.give_way()
+        return True
 
 
 class TcpTransport:
@@ -142,6 +159,8 @@ class TcpLink(asyncio.BufferedProtocol):
         self.endpoint = endpoint
         self.remote = ""
         self._limits = limits
+        self.host = ""
+        """Of the other end."""
         self._loop = asyncio.get_running_loop()
         self._gate = Gate(self._loop)
         self._accept = accept
@@ -219,6 +238,7 @@ class TcpLink(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self._transport = transport
         peer = transport.get_extra_info("peername")
+        self.host = peer[0] if peer else ""
         self.remote = str(HostPort(peer[0], peer[1])) if peer else "gone"
         transport.pause_reading()
         transport.set_write_buffer_limits(self._limits.link_buffer_bytes, self._limits.link_buffer_bytes // 4)
@@ -321,18 +341,24 @@ class TcpLink(asyncio.BufferedProtocol):
     def _grow_long(self, begun: bytearray | memoryview) -> None:
         """Go on reading a long frame, of which ``begun`` has come, into a larger buffer."""
         size = min(2 * len(begun), self._long_whole)
-        room = self._shared.room + len(self._long or b"") - size
-        if room < 0:
-            self.abort(LinkBrokenError("more long messages come at once than this node has room for"))
+        more = size - len(self._long or b"")
+        if not self._shared.make_room(more, self):
+            self.give_way()
             return
-        self._shared.room = room
+        self._shared.room -= more
+        self._shared.long[self] = size
         self._long = bytearray(size)
         self._long[: len(begun)] = begun
         self._long_bytes = len(begun)
 
+    def give_way(self) -> None:
+        """Close, as others need the room of our unfinished frame."""
+        self.abort(LinkBrokenError("more long messages come at once than this node has room for"))
+        self._drop_long()
+
     def _drop_long(self) -> None:
         if self._long is not None:
-            self._shared.room += len(self._long)
+            self._shared.room += self._shared.long.pop(self)
             self._long = None
 
     def _hold(self, gate: Gate) -> None:

@@ -12,7 +12,7 @@ import pytest
 from ockamlite.cbor import bytes_head
 from ockamlite.errors import LinkClosedError
 from ockamlite.limits import LIMITS
-from ockamlite.links import HeldFlow, Link
+from ockamlite.links import HeldFlow, Link, Listener
 from ockamlite.node import Node
 from ockamlite.routing.address import Address
 from ockamlite.routing.codec import decode_message, encode_message_head
@@ -295,3 +295,87 @@ async def test_two_nodes_that_ask_each_other_without_a_pause_get_all_answers() -
             await sending
 
         await asyncio.gather(ask(here, link), ask(there, back))
+
+
+# -- listeners that are full -----------------------------------------------------------------------
+
+
+class Hall:
+    """A listener with room for a few links, at a time that the test tells."""
+
+    def __init__(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.limits = dataclasses.replace(LIMITS, links_per_listener=count)
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+        self.listener = Listener(self.limits)
+        self.router = Router()
+
+    def enter(self, remote: str) -> Link | None:
+        if not self.listener.has_room():
+            return None
+        wire = Wire()
+        wire.remote = remote
+        link = Link(self.router, wire, self.limits, lambda _: None)  # type: ignore[arg-type]
+        self.listener.add(link)
+        return link
+
+    def speak(self, *links: Link | None) -> None:
+        for link in links:
+            assert link is not None
+            link.frame_received(memoryview(b"\x83\x80\x80\x40"))
+
+    def is_in(self, link: Link | None) -> bool:
+        return link in self.listener.links
+
+
+async def test_links_with_traffic_give_way_to_no_newcomer(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall(3, monkeypatch)
+    links = [hall.enter(f"192.0.2.1:{port}") for port in range(3)]
+    for _ in range(100):
+        hall.now += 20
+        hall.speak(*links)
+        assert hall.enter("192.0.2.9:1") is None
+    hall.speak(*links)
+    hall.now += 100
+    assert hall.enter("192.0.2.9:1") is None, "spoke since the last look"
+    hall.now += 61
+    assert hall.enter("192.0.2.9:1") is not None
+
+
+async def test_who_never_speaks_gives_way_before_who_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall(2, monkeypatch)
+    pauses, silent = hall.enter("192.0.2.1:1"), hall.enter("192.0.2.2:2")
+    hall.speak(pauses)
+    hall.now += LIMITS.link_hello_s - 1
+    assert hall.enter("192.0.2.3:3") is None
+    hall.now += 2
+    assert hall.enter("192.0.2.3:3") is not None
+    assert hall.is_in(pauses)
+    assert not hall.is_in(silent)
+
+
+async def test_the_host_with_most_links_loses_one_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall(4, monkeypatch)
+    oldest = hall.enter("192.0.2.1:1")
+    hall.now += 1
+    many = [hall.enter(f"[2001:db8::1]:{port}") for port in range(3)]
+    hall.now += 120
+    for number in range(2):
+        assert hall.enter("192.0.2.7:7") is not None
+        assert hall.is_in(oldest)
+        assert sum(map(hall.is_in, many)) == 2 - number
+
+
+async def test_a_link_on_which_something_lives_never_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lives:
+        def flow_lost_messages(self) -> None: ...
+
+        def flow_closed(self, reason: str) -> None: ...
+
+    hall = Hall(1, monkeypatch)
+    link = hall.enter("192.0.2.1:1")
+    assert link is not None
+    link.flow.watch(Lives())
+    hall.now += 10_000
+    assert hall.enter("192.0.2.2:2") is None
+    assert hall.is_in(link)

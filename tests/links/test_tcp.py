@@ -305,3 +305,46 @@ async def test_a_slow_peer_lives_if_it_takes_a_buffers_worth_in_the_time_of_a_st
         link.send(b"", bytes(bytes_per_s - 4))
         link._look()
     assert pipe.aborted is not lives
+
+
+async def test_unfinished_long_frames_give_way_oldest_first_and_others_arrive() -> None:
+    accepting = Accepting(dataclasses.replace(LIMITS, long_frames_bytes=5 * 1024 * 1024))
+    await accepting.start()
+    begun = []
+    for _ in range(4):
+        reader, writer = await raw(accepting)
+        writer.write(b"\x01" + struct.pack(">I", LIMITS.message_bytes) + bytes(1_040_000))
+        begun.append((reader, writer))
+    while sum(accepting.transport._shared.long.values()) < 4 * 1024 * 1024:
+        await asyncio.sleep(0)
+    oldest = next(iter(accepting.transport._shared.long))
+    _, writer = await raw(accepting)
+    body = bytes(3_000_000)
+    writer.write(b"\x01" + frame(body))
+    while len(accepting.receivers) < 5:
+        await asyncio.sleep(0)
+    assert await accepting.receivers[4].wait_frames(1) == [body]
+    gone = [receiver.closed.result() for receiver in accepting.receivers if receiver.closed.done()]
+    assert 1 <= len(gone) <= 3
+    assert all("more long messages" in str(error) for error in gone)
+    assert oldest._closing
+    for _, each in [*begun, (None, writer)]:
+        each.close()
+    for receiver in accepting.receivers:
+        await receiver.closed
+    assert accepting.transport._shared.room == 5 * 1024 * 1024
+    assert not accepting.transport._shared.long
+    await accepting.listener.close()
+
+
+async def test_the_host_that_takes_most_of_the_room_for_long_frames_loses_its_own() -> None:
+    shared = _Shared(dataclasses.replace(LIMITS, long_frames_bytes=1_000_000))
+    pipes = [Pipe() for _ in range(5)]
+    links = [TcpLink("tcp:here", shared, LIMITS, accept=None) for _ in pipes]
+    for number, (link, pipe) in enumerate(zip(links, pipes, strict=True)):
+        link._transport = pipe  # type: ignore[assignment]
+        link.host = "192.0.2.1" if number else "192.0.2.2"
+        link._long_whole = 300_000
+        link._grow_long(bytearray(120_000))
+    assert [pipe.aborted for pipe in pipes] == [False, True, False, False, False]
+    assert shared.room == 1_000_000 - 4 * 240_000

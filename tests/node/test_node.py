@@ -330,7 +330,7 @@ async def test_a_closed_listener_frees_its_port_and_ends_its_links() -> None:
 
 
 async def test_a_full_listener_gives_the_place_of_an_unused_link_to_a_new_one() -> None:
-    limits = dataclasses.replace(LIMITS, links_per_listener=2)
+    limits = dataclasses.replace(LIMITS, links_per_listener=2, link_unused_s=0.0)
     async with Node(limits=limits) as there, Node() as here:
         listener = await there.listen("tcp:127.0.0.1:0")
         there.secure_channel_listener("api", trust=TrustEveryone())
