@@ -174,15 +174,23 @@ class Path:
     def flow_closed(self, reason: str) -> None:
         """Its channel says so by itself."""
 
-    def flow_unanswered(self) -> None:
+    def flow_unanswered(self, *, is_silent: bool) -> None:
         """Somebody asked along the path's channel and got no answer.
 
-        The other end may never have accepted our last handshake message. If nothing has come yet that
-        proves it did, the channel is of no use, and nothing is lost by a new one.
+        The other end may never have accepted our last handshake message: if nothing has come yet that
+        proves it did, nothing is lost by a new channel.
+
+        Args:
+            is_silent: nobody else uses the channel, and its peer did not answer a question for a sign
+                of life either. The channel would notice by itself, but later.
         """
         channel = self.opened.channel if self.opened is not None else None
-        if channel is not None and not channel.confirmed.done():
+        if channel is None:
+            return
+        if not channel.confirmed.done():
             self.drop("the other end may not have accepted the channel")
+        elif is_silent:
+            self.drop("the other end fell silent")
 
     def _watch(self, channel: SecureChannel) -> None:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from ockamlite import bare
 from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError
 from ockamlite.events import Refused, SessionOpened
 from ockamlite.paths import Path
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
     from ockamlite.events import OnEvent
     from ockamlite.limits import Limits
     from ockamlite.routing.address import Address
+    from ockamlite.routing.message import Flow
     from ockamlite.routing.router import Router
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
+
+_DOUBT: Final = 0.75
+"""After this part of the time for an answer we ask whether anybody is there at all."""
+_ECHO: Final = Route.of("echo")
+_SIGN: Final = bare.encode_str("alive?")
 
 
 class Way(Protocol):
@@ -186,6 +193,10 @@ class Inlet:
         self._router.deliver(answer)  # twice: nobody is here who could take what its target still says
         return self._router.deliver(answer)
 
+    def is_used(self, flow: Flow | None) -> bool:
+        """True if a connection is open over ``flow``."""
+        return any(s.flow is flow and s.portal.state is State.OPEN for s in self.sessions)
+
     def announce(self, session: InletSession) -> None:
         """A connection is there."""
         self._on_event(
@@ -209,6 +220,9 @@ class InletSession(Session):
         super().__init__(number, router, limits, on_event, shared, on_closed)
         self._inlet = inlet
         self._patience: asyncio.TimerHandle | None = None
+        self._doubt: asyncio.TimerHandle | None = None
+        self._sign: Address | None = None
+        """Where a sign of life of the peer is expected; None if we did not ask, or it has come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
@@ -225,13 +239,12 @@ class InletSession(Session):
         """
         limit = self._limits.portal_connect_s
         self._patience = self._loop.call_later(limit, self._no_answer, limit)
+        self._doubt = self._loop.call_later(_DOUBT * limit, self._ask_for_a_sign)
         self._router.deliver(Message(route, self._back, PING))
 
     def pong_received(self, message: Message) -> None:
         """The outlet has connected."""
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        self._stop_waiting()
         self._inlet.announce(self)
         self.opened(message.return_route)
 
@@ -243,14 +256,17 @@ class InletSession(Session):
             super().peer_finished()
 
     def _no_answer(self, limit: float) -> None:
+        flow = self.flow
+        no_sign = self._sign is not None
         self._inlet.turn_away(
             self,
             f"the outlet did not answer within {limit:g} s; it may not be there or not trust us",
             answer_may_come=True,
         )
-        for watcher in tuple(self.flow.watchers) if self.flow is not None else ():
+        is_silent = no_sign and not self._inlet.is_used(flow)
+        for watcher in tuple(flow.watchers) if flow is not None else ():
             if isinstance(watcher, Path):
-                watcher.flow_unanswered()
+                watcher.flow_unanswered(is_silent=is_silent)
 
     def flow_lost_messages(self) -> None:
         """The answer may be among what was lost."""
@@ -267,7 +283,32 @@ class InletSession(Session):
             super().flow_closed(reason)
 
     def _release(self, reason: str) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        self._stop_waiting()
         super()._release(reason)
+
+    def _ask_for_a_sign(self) -> None:
+        """Is it the outlet alone that does not answer, or is its whole node gone?"""
+        flow = self.flow
+        if flow is None or flow.peer is None or flow.address is None:
+            return
+        self._sign = self._router.add_random(self._sign_came)
+        self._router.open(self._sign, (flow,))
+        try:
+            self._router.deliver(Message(Route((flow.address, *_ECHO)), Route((self._sign,)), _SIGN))
+        except NotFoundError as error:
+            logger.debug("session %d: %s", self.number, error)
+
+    def _sign_came(self, message: Message) -> None:
+        self._forget_sign()
+
+    def _forget_sign(self) -> None:
+        if self._sign is not None:
+            self._router.remove(self._sign)
+            self._sign = None
+
+    def _stop_waiting(self) -> None:
+        for timer in (self._patience, self._doubt):
+            if timer is not None:
+                timer.cancel()
+        self._patience = self._doubt = None
+        self._forget_sign()

@@ -234,3 +234,35 @@ async def test_an_outlet_that_does_not_answer_costs_a_proven_channel_nothing(net
     writer.close()
     await portal.laptop.event("refused")
     assert portal.path.current == route
+
+
+async def test_a_channel_whose_peer_is_gone_without_a_word_is_opened_anew_when_a_client_needs_it(
+    net: Any,
+) -> None:
+    portal = await net.portal(await net.echo(), wired=True, portal_connect_s=0.4)
+    wire, route = portal.wire, portal.path.current
+    wire.to_dialler = lambda frame: [frame] if wire.links > 1 else []
+    reader, writer = await portal.client()
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    writer.close()
+    assert await portal.path.wait(10.0) != route
+    reader, writer = await portal.client()
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    writer.close()
+
+
+async def test_a_silent_peer_costs_nobody_a_connection_that_is_open(net: Any) -> None:
+    portal = await net.portal(await net.echo(), wired=True, portal_connect_s=0.4)
+    _, open_writer = await portal.client()
+    await portal.laptop.event("session-open")
+    route = portal.path.current
+    portal.wire.to_listener = lambda frame: []
+    reader, writer = await portal.client()
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    writer.close()
+    assert portal.path.current == route
+    assert portal.inlet.sessions
+    open_writer.close()
