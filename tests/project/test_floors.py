@@ -73,6 +73,7 @@ IMPORTERS = {
 
 SHORTCUTS = {
     "ockamlite.cli.run.serving": {"transports.tcp", "transports.sockets"},
+    "ockamlite.cli.run.auto": {"boards.detection", "boards.machine", "boards.serial_ports"},
     "ockamlite.cli.run.board": {
         "boards.detection", "boards.doctor", "boards.machine", "boards.profiles",
     },

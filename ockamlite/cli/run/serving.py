@@ -80,6 +80,7 @@ def read_listen(texts: Sequence[str]) -> list[Endpoint]:
 
     Raises:
         UsageError: one is malformed.
+        UnavailableError: one is ``serial:auto``, and no port is free.
     """
     return [read_endpoint("--listen", text) for text in texts]
 

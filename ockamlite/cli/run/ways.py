@@ -12,10 +12,10 @@ from ockamlite.cli.options import first_given, is_flag
 from ockamlite.cli.table import in_order
 from ockamlite.errors import OckamError, ProtocolError, UnavailableError, UsageError
 from ockamlite.events import RouteChanged
-from ockamlite.paths import link_address
 from ockamlite.relays.protocol import PREFIX, check_name
 from ockamlite.routing.endpoint import Endpoint, HostPort, TextError
-from ockamlite.routing.hops import LinkHop, NameHop, SecureHop, parse_hops
+from ockamlite.routing.hops import LinkHop, NameHop, SecureHop, format_hops, parse_hops
+from ockamlite.routing.link_hops import link_address
 
 if TYPE_CHECKING:
     from ockamlite.events import OnEvent
@@ -37,10 +37,12 @@ def read_hops(option: str, text: str) -> tuple[Hop, ...]:
     Raises:
         UsageError: malformed, or not beginning with a link, or with a link on the way that cannot be
             asked for; says in which hop.
+        UnavailableError: it begins with ``serial:auto``, and no port is free.
     """
     try:
         hops = parse_hops(text)
-        if not isinstance(hops[0], LinkHop):
+        first = hops[0]
+        if not isinstance(first, LinkHop):
             raise TextError(
                 "a route begins with a link", 1, hop=1, hint="begin with a hop such as tcp:HOST:PORT"
             )
@@ -49,17 +51,33 @@ def read_hops(option: str, text: str) -> tuple[Hop, ...]:
                 _check_middle(hop, text, number)
     except UsageError as error:
         raise UsageError(f"{error} (in {option} {text})", hint=error.hint) from error
-    return hops
+    return LinkHop(_chosen(first.endpoint)), *hops[1:]
+
+
+def _is_auto(endpoint: Endpoint) -> bool:
+    return endpoint.kind == "serial" and endpoint.details == "auto"
+
+
+def _chosen(endpoint: Endpoint) -> Endpoint:
+    """The endpoint, or what it stands for on this machine."""
+    if not _is_auto(endpoint):
+        return endpoint
+    # Only here: to know boards takes as long as starting does.
+    from ockamlite.cli.run.auto import choose_port
+
+    return choose_port(endpoint)
 
 
 def _check_middle(hop: LinkHop, text: str, number: int) -> None:
     try:
         link_address(hop.endpoint)
+        if _is_auto(hop.endpoint):
+            raise UsageError("serial:auto is a port of this machine; name the port as its own machine does")
     except UsageError as error:
         separator = "=>" if "=>" in text else ","
         pieces = text.split(separator)
         column = sum(len(piece) + len(separator) for piece in pieces[: number - 1]) + 1
-        raise TextError(str(error), column, hop=number) from error
+        raise TextError(str(error), column, hop=number, hint=error.hint) from error
 
 
 def read_endpoint(option: str, text: str) -> Endpoint:
@@ -67,7 +85,12 @@ def read_endpoint(option: str, text: str) -> Endpoint:
 
     Raises:
         UsageError: malformed.
+        UnavailableError: it is ``serial:auto``, and no port is free.
     """
+    return _chosen(_parsed(option, text))
+
+
+def _parsed(option: str, text: str) -> Endpoint:
     try:
         return Endpoint.parse(text)
     except UsageError as error:
@@ -80,7 +103,7 @@ def read_portal_endpoint(option: str, text: str, *, listening: bool = False) -> 
     Raises:
         UsageError: malformed, or of a kind that portals do not carry.
     """
-    endpoint = read_endpoint(option, text)
+    endpoint = _parsed(option, text)
     if endpoint.kind != "tcp":
         raise UsageError(f"portals carry tcp: endpoints so far (in {option} {text})", hint="tcp:HOST:PORT")
     try:
@@ -122,11 +145,13 @@ class PlannedWay:
     """One way to an outlet, as the options say."""
 
     def __init__(self, option: str, text: str, name: str | None) -> None:
+        hops = read_hops(f"--{option}", text)
+        if parse_hops(text) != hops:
+            text = format_hops(hops)  # with the port that was chosen
         self.text = text
         self.relay_at: str | None = None
         """The hops to the relay; None without one."""
         self.relay_address: str | None = None
-        hops = read_hops(f"--{option}", text)
         to_outlet = (SecureHop(LISTENER), NameHop(OUTLET))
         match option:
             case "relay":
