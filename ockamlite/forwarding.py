@@ -8,8 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError, UsageError
-from ockamlite.routing.address import BLE, TCP, UDP, UNIX, WEBSOCKET, Address
 from ockamlite.routing.endpoint import Endpoint
+from ockamlite.routing.link_hops import TYPES, asked_endpoint
 from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import Route
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from ockamlite.limits import Limits
     from ockamlite.links import Link
+    from ockamlite.routing.address import Address
     from ockamlite.routing.router import Router
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
 
-_KINDS: Final = {TCP: "tcp", UDP: "udp", WEBSOCKET: "websocket", BLE: "ble", UNIX: "unix"}
 _WAITING: Final = 32
 """Messages kept while their link is dialled; a handshake sends one."""
 _WAITING_BYTES: Final = 256 * 1024
@@ -92,7 +92,8 @@ class Forwarder:
         self._limits = limits
         self._connect = connect
         self._spawn = spawn
-        self._allowed: set[tuple[str, str]] = set()
+        self._allowed: dict[tuple[str, str], Endpoint | None] = {}
+        """By kind and details; details are empty where the whole kind is allowed."""
         self._links: dict[Address, _Dialled] = {}
         self._by_address: dict[Address, _Dialled] = {}
         self._sources: dict[Flow, _Source] = {}
@@ -101,16 +102,17 @@ class Forwarder:
         self._loop = asyncio.get_running_loop()
 
     def allow(self, rules: Iterable[str]) -> None:
-        """Allow a kind of link, or one endpoint.
+        """Allow a kind of link, or one endpoint; an endpoint's options are those it is dialled with.
 
         Raises:
             UsageError: neither.
         """
         for rule in rules:
             kind, _, details = rule.partition(":")
-            if kind not in _KINDS.values():
-                raise UsageError(f"--forward {rule}: known kinds are {', '.join(sorted(_KINDS.values()))}")
-            self._allowed.add((kind, Endpoint.parse(rule).details if details else ""))
+            if kind not in TYPES:
+                raise UsageError(f"--forward {rule}: known kinds are {', '.join(sorted(TYPES))}")
+            endpoint = Endpoint.parse(rule) if details else None
+            self._allowed[kind, endpoint.details if endpoint is not None else ""] = endpoint
 
     def forward(self, message: Message) -> Gate | None:
         """Send ``message`` over the link that its next hop names; a handler for the router."""
@@ -191,13 +193,15 @@ class Forwarder:
             del self._links[dialled.target]
 
     def _endpoint(self, target: Address) -> Endpoint | None:
-        kind = _KINDS.get(target.transport)
-        try:
-            details = target.body.decode()
-            if kind is not None and {(kind, ""), (kind, details)} & self._allowed:
-                return Endpoint(kind, details)
-        except (UnicodeDecodeError, UsageError):
-            pass
+        """What to dial for ``target``; None if that is not allowed."""
+        asked = asked_endpoint(target)
+        if asked is None:
+            return None
+        rule = self._allowed.get((asked.kind, asked.details))
+        if rule is not None and rule.options and asked.options in ((), rule.options):
+            return rule
+        if (rule is not None and not rule.options) or (asked.kind, "") in self._allowed:
+            return asked
         return None
 
     async def _dial(self, target: Address, endpoint: Endpoint, source: _Source | None) -> None:

@@ -12,8 +12,8 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from ockamlite.errors import AlreadyExistsError, OckamError, UnavailableError, UsageError
-from ockamlite.routing.address import BLE, TCP, UDP, UNIX, WEBSOCKET, Address
 from ockamlite.routing.hops import Hop, LinkHop, NameHop, SecureHop, format_hops
+from ockamlite.routing.link_hops import link_address
 from ockamlite.routing.route import Route
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ LONGEST_PAUSE_S: Final = 4.0
 _FIRST_PAUSE_S: Final = 0.2
 _HURRIED_PAUSE_S: Final = 0.5
 """Between two tries while somebody waits: a peer that refuses is not asked in a tight loop."""
-_TYPES: Final = {"tcp": TCP, "udp": UDP, "websocket": WEBSOCKET, "ble": BLE, "unix": UNIX}
 
 
 class Opened:
@@ -95,18 +94,6 @@ async def open_hops(
         opened.close()
         raise
     return opened
-
-
-def link_address(endpoint: Endpoint) -> Address:
-    """The address that asks the node where it arrives to dial ``endpoint``.
-
-    Raises:
-        UsageError: links of this kind cannot be dialled by a node in the middle.
-    """
-    number = _TYPES.get(endpoint.kind)
-    if number is None:
-        raise UsageError(f"a {endpoint.kind} link can only be the first hop of a route")
-    return Address(number, endpoint.details.encode())
 
 
 class Path:

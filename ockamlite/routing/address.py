@@ -13,6 +13,8 @@ UDP: Final = 2
 WEBSOCKET: Final = 3
 BLE: Final = 4
 UNIX: Final = 5
+SERIAL: Final = 200
+"""Not a number of Ockam's, which end far below; other implementations cannot read it."""
 
 _ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz234567"
 

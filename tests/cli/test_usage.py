@@ -27,7 +27,7 @@ WHO = "I" + "0" * 64
         ("inlet tcp:127.0.0.1:0 --via tcp:h:1,foo:x", "route hop 2, column 9: unknown kind 'foo'"),
         ("inlet tcp:127.0.0.1:0 --via tcp:h:1,,x", "route hop 2, column 9: the hop is empty"),
         ("inlet tcp:127.0.0.1:0 --to a,tcp:h:1", "route hop 1, column 1: a route begins with a link"),
-        ("inlet tcp:127.0.0.1:0 --via tcp:h:1,serial:/x", "route hop 2, column 9: a serial link can only"),
+        ("inlet tcp:127.0.0.1:0 --via tcp:h:1,memory:x", "route hop 2, column 9: a memory link can only"),
         ("inlet tcp:127.0.0.1:0 --via mqtt:x --trust-everyone", "no transport for mqtt: is installed"),
         (f"inlet tcp:127.0.0.1:0 --to tcp:h:1,outlet --allow {WHO}", "--allow cannot hold"),
         (f"inlet tcp:127.0.0.1:0 --via tcp:h:1 --allow-relay {WHO}", "--allow-relay cannot hold"),

@@ -12,7 +12,7 @@ import pytest
 
 from ockamlite import forwarding
 from ockamlite.errors import AnswerTimeoutError, NotFoundError, UsageError
-from ockamlite.routing.address import TCP, Address
+from ockamlite.routing.address import SERIAL, TCP, Address
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
 
@@ -86,11 +86,33 @@ async def test_what_no_rule_allows_is_not_forwarded(way: Way, rule: str) -> None
     assert not way.listener.links
 
 
-@pytest.mark.parametrize("rule", ["serial", "", "tcp:nonsense", "1#127.0.0.1:4000"])
+@pytest.mark.parametrize("rule", ["memory", "serial:/dev/x?speed=1", "", "tcp:nonsense", "1#127.0.0.1:4000"])
 async def test_a_rule_that_says_nothing_is_refused(net: Any, rule: str) -> None:
     node = await net.node()
     with pytest.raises(UsageError):
         node.forward(rule)
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked", "dialled"),
+    [
+        (["serial:/dev/a?baud=9600"], b"/dev/a", "serial:/dev/a?baud=9600"),
+        (["serial:/dev/a?baud=9600"], b"/dev/a?baud=9600", "serial:/dev/a?baud=9600"),
+        (["serial:/dev/a?baud=9600"], b"/dev/a?baud=115200", None),
+        (["serial:/dev/a?baud=9600"], b"/dev/b", None),
+        (["serial:/dev/a?baud=9600", "serial"], b"/dev/a?baud=115200", "serial:/dev/a?baud=115200"),
+        (["serial:/dev/a"], b"/dev/a?baud=115200", "serial:/dev/a?baud=115200"),
+        (["serial"], b"/dev/b?baud=115200", "serial:/dev/b?baud=115200"),
+        (["tcp", "ble"], b"/dev/a", None),
+    ],
+)
+async def test_a_rule_says_how_its_endpoint_is_dialled(
+    net: Any, rules: list[str], asked: bytes, dialled: str | None
+) -> None:
+    node = await net.node()
+    node.forward(*rules)
+    found = node._forwarder._endpoint(Address(SERIAL, asked))
+    assert (None if found is None else str(found)) == dialled
 
 
 async def test_hops_that_are_no_endpoint_are_ignored(way: Way) -> None:

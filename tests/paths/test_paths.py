@@ -11,9 +11,7 @@ import pytest
 
 from ockamlite import paths
 from ockamlite.errors import AnswerTimeoutError, UnavailableError, UsageError
-from ockamlite.paths import LONGEST_PAUSE_S, Opened, Path, link_address
-from ockamlite.routing.address import TCP, Address
-from ockamlite.routing.endpoint import Endpoint
+from ockamlite.paths import LONGEST_PAUSE_S, Opened, Path
 from ockamlite.routing.hops import parse_hops
 from ockamlite.routing.route import Route
 from ockamlite.secure_channels.trust import TrustEveryone, TrustIdentifiers
@@ -312,8 +310,5 @@ async def test_a_failure_in_the_middle_closes_what_was_open(net: Any, until: Any
     await until(lambda: len(laptop.router) == before and not listener.links)
 
 
-def test_only_links_that_can_be_dialled_by_others_are_hops_behind_the_first() -> None:
-    assert link_address(Endpoint.parse("tcp:host:4000")) == Address(TCP, b"host:4000")
-    with pytest.raises(UsageError, match="can only be the first hop"):
-        link_address(Endpoint.parse("serial:/dev/ttyUSB0"))
+def test_what_returns_is_asked_again_within_seconds() -> None:
     assert paths.LONGEST_PAUSE_S <= 5
