@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from boards.emulation.air import AirModel
+from ockamlite.cbor import bytes_head
 from ockamlite.errors import (
     AnswerTimeoutError,
     LinkBrokenError,
@@ -17,7 +18,9 @@ from ockamlite.errors import (
     UsageError,
 )
 from ockamlite.limits import LIMITS
+from ockamlite.routing.codec import decode_message, encode_message_head
 from ockamlite.routing.endpoint import Endpoint
+from ockamlite.routing.route import Route
 from transports.ble.gatt import Advertisement
 
 if TYPE_CHECKING:
@@ -55,6 +58,26 @@ def test_messages_arrive_once_and_in_order_both_ways(
         here.link.close()
         assert isinstance(await there.closed, LinkClosedError)
         await listener.close()
+
+    virtual(body)
+
+
+def test_what_goes_to_one_worker_keeps_its_order_however_short_the_values_are(
+    world: type[World], virtual: Virtual
+) -> None:
+    """A long message in many fragments is not passed by a short one that another worker sends."""
+    payloads = [bytes(2000), b"", bytes(700), b"", b"x", bytes(3000), b"y"]
+
+    async def body() -> None:
+        air = world(AirModel(mtu=23))
+        await air.listen()
+        here = await air.dial()
+        there = await air.wait_accepted()
+        for number, payload in enumerate(payloads):
+            head = encode_message_head(Route.of("worker"), Route.of(f"asker{number}" + "r" * 40))
+            here.link.send(head + bytes_head(len(payload)), payload)
+        frames = await there.wait_frames(len(payloads))
+        assert [bytes(decode_message(memoryview(frame))[2]) for frame in frames] == payloads
 
     virtual(body)
 

@@ -75,9 +75,12 @@ class FairQueue:
         return self._messages > 0
 
     def flow_bytes(self, key: bytes) -> int:
-        """How much of one flow waits."""
+        """How much of one flow waits; more than nothing until the last octet of it is sent."""
         flow = self._flows.get(key)
-        return flow.waiting_bytes if flow is not None else 0
+        if flow is None:
+            return 0
+        # An empty payload still has its message, and behind the payload's share its head may wait.
+        return max(flow.waiting_bytes, int(bool(flow.messages) or flow.content is not None))
 
     def push(self, key: bytes, payload: bytes, *, compressed: bool) -> int:
         """Queue a message; return how much of its flow waits."""
