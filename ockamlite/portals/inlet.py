@@ -10,7 +10,7 @@ from ockamlite import bare
 from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError
 from ockamlite.events import Refused, SessionOpened
 from ockamlite.paths import Path
-from ockamlite.portals.protocol import DISCONNECT, PING, Kind, State, decode
+from ockamlite.portals.protocol import DISCONNECT, PING, RESET, Kind, State, decode
 from ockamlite.portals.session import Session
 from ockamlite.portals.sockets import Acceptor
 from ockamlite.routing.endpoint import HostPort
@@ -90,6 +90,7 @@ class Inlet:
         self._acceptor = Acceptor(self._accepted)
         self._asking: dict[Session, asyncio.Task[None]] = {}
         self._late: dict[Address, asyncio.TimerHandle] = {}
+        self._signs: dict[Flow, bool] = {}
 
     @property
     def port(self) -> int:
@@ -189,13 +190,25 @@ class Inlet:
             return None
         if kind is not Kind.PONG or not message.return_route:
             return None
-        answer = Message(message.return_route, Route((message.onward[0],)), DISCONNECT)
-        self._router.deliver(answer)  # twice: nobody is here who could take what its target still says
-        return self._router.deliver(answer)
+        # Nobody is here who could take what its target still says.
+        answer = Message(message.return_route, Route((message.onward[0],)), RESET)
+        self._router.deliver(answer)
+        return self._router.deliver(answer._replace(payload=DISCONNECT))
 
-    def is_used(self, flow: Flow | None) -> bool:
-        """True if a connection is open over ``flow``."""
-        return any(s.flow is flow and s.portal.state is State.OPEN for s in self.sessions)
+    def traffic(self, flow: Flow | None) -> tuple[int, int, bool]:
+        """Of the connections over ``flow``: how many are open, bytes moved, and whether one waits to send."""
+        found = [s for s in self.sessions if s.flow is flow and s.portal.state is State.OPEN]
+        moved = sum(s.portal.sent_bytes + s.portal.received_bytes for s in found)
+        return len(found), moved, any(s.waits_to_send for s in found)
+
+    def answers_signs(self, flow: Flow | None) -> bool | None:
+        """Whether the peer has ever given a sign of life when asked; None if it was never asked."""
+        return self._signs.get(flow) if flow is not None else None
+
+    def note_sign(self, flow: Flow, *, came: bool) -> None:
+        """Remember that a sign of life was asked for, or has come."""
+        self._signs = {known: sign for known, sign in self._signs.items() if known.closed is None}
+        self._signs[flow] = came or self._signs.get(flow, False)
 
     def announce(self, session: InletSession) -> None:
         """A connection is there."""
@@ -223,6 +236,8 @@ class InletSession(Session):
         self._doubt: asyncio.TimerHandle | None = None
         self._sign: Address | None = None
         """Where a sign of life of the peer is expected; None if we did not ask, or it has come."""
+        self._traffic = (0, 0, False)
+        """Of the others over the same channel, when we asked."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
@@ -240,6 +255,9 @@ class InletSession(Session):
         limit = self._limits.portal_connect_s
         self._patience = self._loop.call_later(limit, self._no_answer, limit)
         self._doubt = self._loop.call_later(_DOUBT * limit, self._ask_for_a_sign)
+        self._traffic = self._inlet.traffic(self.flow)
+        if self._inlet.answers_signs(self.flow) is None:
+            self._ask_for_a_sign()
         self._router.deliver(Message(route, self._back, PING))
 
     def pong_received(self, message: Message) -> None:
@@ -263,7 +281,12 @@ class InletSession(Session):
             f"the outlet did not answer within {limit:g} s; it may not be there or not trust us",
             answer_may_come=True,
         )
-        is_silent = no_sign and not self._inlet.is_used(flow)
+        # A peer that never answers is only given up if that costs nobody anything; one that did, if
+        # nothing moved meanwhile: behind much data on a slow link its answers come late.
+        traffic = self._inlet.traffic(flow)
+        count, _, waits_to_send = traffic
+        is_still = traffic == self._traffic and not waits_to_send and bool(self._inlet.answers_signs(flow))
+        is_silent = no_sign and (not count or is_still)
         for watcher in tuple(flow.watchers) if flow is not None else ():
             if isinstance(watcher, Path):
                 watcher.flow_unanswered(is_silent=is_silent)
@@ -291,6 +314,8 @@ class InletSession(Session):
         flow = self.flow
         if flow is None or flow.peer is None or flow.address is None:
             return
+        self._forget_sign()
+        self._inlet.note_sign(flow, came=False)
         self._sign = self._router.add_random(self._sign_came)
         self._router.open(self._sign, (flow,))
         try:
@@ -299,6 +324,8 @@ class InletSession(Session):
             logger.debug("session %d: %s", self.number, error)
 
     def _sign_came(self, message: Message) -> None:
+        if self.flow is not None:
+            self._inlet.note_sign(self.flow, came=True)
         self._forget_sign()
 
     def _forget_sign(self) -> None:

@@ -20,6 +20,9 @@ from ockamlite.errors import DecodeError, ProtocolError
 PING: Final = b"\x00"
 PONG: Final = b"\x01"
 DISCONNECT: Final = b"\x02"
+RESET: Final = b"\x03\x00\x01\xff\xff"
+"""An end with an error: a Payload without data, with a packet counter that cannot be right. Every
+Ockam release gives a connection up that misses packets; Disconnect alone would look like a good end."""
 _PAYLOAD: Final = 3
 _COUNTER_BYTES: Final = 3
 
@@ -115,6 +118,8 @@ class Portal:
         """
         kind, data, counter = decode(message)
         match kind:
+            case Kind.PAYLOAD if message == RESET and self.state is State.OPEN:
+                raise ResetError("reset by the peer")
             case Kind.PAYLOAD:
                 if self.state is not State.OPEN or self.remote_done:
                     raise ProtocolError(f"payload in state {self.state.value}")
@@ -129,6 +134,10 @@ class Portal:
                 if self.state is not State.WAITING:
                     raise ProtocolError(f"{kind.name.lower()} in state {self.state.value}")
         return kind, data
+
+
+class ResetError(ProtocolError):
+    """The peer ended the connection with an error."""
 
 
 class MissingDataError(ProtocolError):

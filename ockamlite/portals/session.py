@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 
 from ockamlite.errors import NotFoundError, RemoteError
 from ockamlite.events import SessionClosed
-from ockamlite.portals.protocol import DISCONNECT, Kind, MissingDataError, Portal, State, encode_payload_head
+from ockamlite.portals.protocol import (
+    DISCONNECT,
+    RESET,
+    Kind,
+    MissingDataError,
+    Portal,
+    ResetError,
+    State,
+    encode_payload_head,
+)
 from ockamlite.routing.message import Flow, Message, Payload
 from ockamlite.routing.route import EMPTY_ROUTE, Route
 from ockamlite.wire.gate import Gate
@@ -85,6 +94,11 @@ class Session(asyncio.BufferedProtocol):
         """The peer's identifier as text, or None."""
         return str(self.peer) if self.peer is not None else None
 
+    @property
+    def waits_to_send(self) -> bool:
+        """True while what the application writes has to wait for the way to the peer."""
+        return self._held
+
     # -- life -----------------------------------------------------------------------------------
 
     def attach(self, flow: Flow | None, peer_route: Route) -> None:
@@ -150,15 +164,13 @@ class Session(asyncio.BufferedProtocol):
         self._reset()
 
     def _tell_end(self) -> None:
-        """Tell the peer that nothing more comes, and nothing more is taken.
-
-        One Disconnect is a good end; after the second, one of ours gives its application an error.
-        """
+        """Tell the peer that nothing more comes, and nothing more is taken."""
         if self.portal.state is State.CLOSED or not self._peer_route:
             return
         try:
-            for _ in range(2 - self.portal.local_done if self.portal.state is State.OPEN else 1):
-                self._router.deliver(Message(self._peer_route, self._back, DISCONNECT))
+            if self.portal.state is State.OPEN:
+                self._router.deliver(Message(self._peer_route, self._back, RESET))
+            self._router.deliver(Message(self._peer_route, self._back, DISCONNECT))
         except NotFoundError:
             logger.debug("session %d: the peer is gone already", self.number)
 
@@ -222,9 +234,11 @@ class Session(asyncio.BufferedProtocol):
         if message.flow is not self.flow and message.flow is not None:
             logger.info("session %d: message of another peer ignored", self.number)
             return None
-        ended_before = self.portal.remote_done
         try:
             kind, data = self.portal.receive(message.payload)
+        except ResetError as error:
+            self.end(str(error), tell=False)
+            return None
         except MissingDataError as error:
             self.end(f"data is missing: {error}")
             return None
@@ -234,12 +248,6 @@ class Session(asyncio.BufferedProtocol):
         match kind:
             case Kind.PAYLOAD:
                 return self._to_application(data)
-            case Kind.DISCONNECT if ended_before:
-                # The second one says that the peer's application is gone altogether.
-                self.end("reset by the peer", tell=False)
-            case Kind.DISCONNECT if self.portal.state is State.OPEN:
-                # Not at once: a second one right behind it makes an error of it.
-                self._loop.call_soon(self.peer_finished)
             case Kind.DISCONNECT:
                 self.peer_finished()
             case Kind.PONG:

@@ -253,16 +253,36 @@ async def test_a_channel_whose_peer_is_gone_without_a_word_is_opened_anew_when_a
     writer.close()
 
 
-async def test_a_silent_peer_costs_nobody_a_connection_that_is_open(net: Any) -> None:
+async def test_connections_that_stand_still_do_not_keep_a_channel_whose_peer_is_gone(net: Any) -> None:
     portal = await net.portal(await net.echo(), wired=True, portal_connect_s=0.4)
-    _, open_writer = await portal.client()
-    await portal.laptop.event("session-open")
-    route = portal.path.current
-    portal.wire.to_listener = lambda frame: []
+    still_reader, still_writer = await portal.client()
+    still_writer.write(b"x")
+    await still_reader.readexactly(1)
+    portal.wire.to_dialler = lambda frame: []
     reader, writer = await portal.client()
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    with pytest.raises(ConnectionError):
+        await still_reader.readexactly(1)
+    writer.close()
+    still_writer.close()
+
+
+async def test_a_channel_on_which_something_moves_is_kept(net: Any) -> None:
+    portal = await net.portal(await net.echo(), wired=True, portal_connect_s=0.4)
+    moving_reader, moving_writer = await portal.client()
+    moving_writer.write(b"x")
+    await moving_reader.readexactly(1)
+    route = portal.path.current
+    portal.wire.to_dialler = lambda frame: []
+    reader, writer = await portal.client()
+    await asyncio.sleep(0)
+    while len(portal.inlet.sessions) < 2:
+        await asyncio.sleep(0.001)
+    moving_writer.write(b"y")
     with pytest.raises(ConnectionError):
         await reader.readexactly(1)
     writer.close()
     assert portal.path.current == route
-    assert portal.inlet.sessions
-    open_writer.close()
+    assert len(portal.inlet.sessions) == 1
+    moving_writer.close()

@@ -14,9 +14,11 @@ from ockamlite.portals.protocol import (
     DISCONNECT,
     PING,
     PONG,
+    RESET,
     Kind,
     MissingDataError,
     Portal,
+    ResetError,
     decode,
     encode_payload_head,
 )
@@ -98,6 +100,20 @@ def test_a_connection_is_done_when_both_ends_have_finished() -> None:
     assert not portal.is_done
     portal.local_done = True
     assert portal.is_done
+
+
+def test_an_end_with_an_error_is_none_that_could_be_taken_for_good() -> None:
+    with pytest.raises(ResetError):
+        opened().receive(RESET)
+    finished = opened()
+    finished.receive(DISCONNECT)
+    with pytest.raises(ResetError):
+        finished.receive(RESET)
+
+
+def test_an_end_with_an_error_is_a_missed_packet_to_any_ockam_peer() -> None:
+    kind, data, counter = decode(RESET)
+    assert (kind, bytes(data), counter) == (Kind.PAYLOAD, b"", 0xFFFF)
 
 
 def test_a_missing_packet_is_noticed_where_the_peer_counts() -> None:
