@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from boards.emulation.air import AirModel
 from ockamlite.identities.local import LocalIdentity
 from ockamlite.limits import LIMITS
 from ockamlite.node import Node
@@ -87,8 +90,13 @@ async def fetch(port: int) -> bytes:
     return got
 
 
-async def test_a_portal_over_bluetooth_is_whole_and_unreadable_on_the_air(world: type[World]) -> None:
-    air = world()
+@pytest.mark.parametrize(
+    "model", [AirModel(), AirModel(mtu=23, packets_per_event=40)], ids=["usual", "MTU of 23"]
+)
+async def test_a_portal_over_bluetooth_is_whole_and_unreadable_on_the_air(
+    world: type[World], model: AirModel
+) -> None:
+    air = world(model)
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with node(air.pi_radio) as pi, node(air.air.radio()) as laptop:
