@@ -6,6 +6,7 @@ import ast
 import asyncio
 import io
 import random
+import re
 import signal
 import tokenize
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from boards.emulation.air import Air
+from boards.emulation.air_server import AirServer
+from boards.emulation.line import PtyLine
 from ockamlite import AnswerTimeoutError, Node
 from ockamlite.portals.protocol import PING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 EXAMPLES = {path.stem: path for path in (Path(__file__).parents[2] / "examples").glob("*.py")}
 
@@ -34,12 +38,19 @@ DEFAULTS = {
     "alice": ["127.0.0.1:4000"],
     "hello": [],
     "three_hops": [],
+    "udp": ["udp:127.0.0.1:0"],
+    "serial_line": ["serial:/dev/ttyUSB0", "serial:/dev/ttyUSB1"],
+    "ble": ["ble:bob", "ble:bob"],
+    "ble_then_tcp": ["ble:gateway", "ble:gateway"],
+    "two_ble_hops": ["ble:repeater", "ble:bob"],
+    "mixed_portal": ["127.0.0.1:4001", "127.0.0.1:5000", "serial:/dev/ttyUSB0", "serial:/dev/ttyUSB1"],
+    "board": ["/"],
 }
 
 
-async def assert_echoes(port: int) -> None:
+async def assert_echoes(port: int, count_bytes: int = 300_000) -> None:
     """What is sent to the port comes back: the service behind the portal is the one that echoes."""
-    data = random.Random(port).randbytes(300_000)
+    data = random.Random(port).randbytes(count_bytes)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     async with asyncio.timeout(20):
         writer.write(data)
@@ -166,6 +177,62 @@ async def test_three_hops_prints_what_came_back(start: Any) -> None:
     assert route.count("tcp:127.0.0.1:") == 3
     assert route.endswith(",secure:bob,uppercase")
     assert reply == "THROUGH THREE HOPS"
+
+
+@pytest.fixture
+async def hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
+    """An emulated line and an emulated air, instead of two adapters and radios; the ends of the line."""
+    air = str(tmp_path / "air")
+    monkeypatch.setenv("OCKAMLITE_AIR", air)
+    async with AirServer(Air(), air), PtyLine((tmp_path / "a", tmp_path / "b"), baud=921_600) as line:
+        yield [f"serial:{device}" for device in line.devices]
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "reply"),
+    [
+        ("udp", "udp:127.0.0.1:PORT,secure:bob,uppercase", "OVER DATAGRAMS"),
+        ("ble", "ble:bob,secure:bob,uppercase", "THROUGH THE AIR"),
+        (
+            "ble_then_tcp",
+            "ble:gateway,tcp:127.0.0.1:PORT,secure:server,uppercase",
+            "OVER BLUETOOTH, THEN TCP",
+        ),
+        ("two_ble_hops", "ble:repeater,ble:bob,secure:bob,uppercase", "FROM ONE TO THE NEXT"),
+    ],
+)
+async def test_a_channel_over_other_links_brings_an_answer(
+    name: str, way: str, reply: str, start: Any, hardware: list[str]
+) -> None:
+    printed = await (await start(name)).rest()
+    assert re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", printed) == f"{way} -> {reply}\n"
+
+
+async def test_serial_line_brings_an_answer(start: Any, hardware: list[str]) -> None:
+    printed = await (await start("serial_line", *hardware)).rest()
+    assert printed == f"{hardware[1]},secure:bob,uppercase -> OVER A SERIAL LINE\n"
+
+
+async def test_mixed_portal_goes_over_four_kinds_of_links(
+    start: Any, hardware: list[str], echo_server: str, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    portal = await start("mixed_portal", f"127.0.0.1:{port}", echo_server, *hardware)
+    line = await portal.line()
+    kinds = [hop.partition(":")[0] for hop in line.partition(" -> ")[2].split(",")]
+    assert kinds == ["ble", "serial", "udp", "tcp", "secure", "outlet"]
+    await assert_echoes(port, 20_000)
+    await portal.interrupt()
+
+
+async def test_board_says_what_a_machine_is_and_what_can_be_used(start: Any, tmp_path: Path) -> None:
+    tree = tmp_path / "proc/device-tree"
+    tree.mkdir(parents=True)
+    (tree / "compatible").write_bytes(b"raspberrypi,4-model-b\0brcm,bcm2711\0")
+    (tree / "model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    printed = await (await start("board", str(tmp_path))).rest()
+    assert printed.startswith("raspberry-pi-4b: Raspberry Pi 4 Model B Rev 1.4\n")
+    assert "in the way: " in printed
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
