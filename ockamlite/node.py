@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from ockamlite.errors import AlreadyExistsError, ClosedError, UnavailableError, UsageError
 from ockamlite.forwarding import Forwarder
+from ockamlite.identities.clock import check_clock
 from ockamlite.identities.local import LocalIdentity
 from ockamlite.identities.store import MemoryStore
 from ockamlite.limits import LIMITS
@@ -101,9 +102,15 @@ class Node:
     # -- life -----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Start the node."""
+        """Start the node.
+
+        Raises:
+            AlreadyExistsError: it was started already.
+            StateError: this machine's clock stands where it cannot be.
+        """
         if self._running:
             raise AlreadyExistsError("the node has been started already")
+        check_clock(time.time())
         self._running = True
         self._ended = asyncio.get_running_loop().create_future()
         self.router.add(self._echo, echo(self.router))

@@ -174,7 +174,7 @@ class Store:
         found = self._rows.peer(identifier.digest)
         return self._load(found[0], f"peer {identifier}") if found is not None else None
 
-    def remember(self, identity: Identity, now: int) -> None:
+    def remember(self, identity: Identity, now: int, *, add: bool = True) -> None:
         """Keep the history of a peer that is trusted, unless a better one is known.
 
         Those not met for longest are forgotten when there are too many; our own never are.
@@ -182,6 +182,8 @@ class Store:
         Args:
             identity: the peer's.
             now: seconds since 1970.
+            add: also if nothing is known of it. Strangers, let in because everybody is, are not added:
+                they could make so many identities that those who are trusted were forgotten.
 
         Raises:
             IdentityError: it is older than, or contradicts, what is known.
@@ -193,7 +195,7 @@ class Store:
         with self.transaction():
             known = self.known_identity(identity.identifier)
             identity.check_not_behind(known)
-            if self._rows.local_by_identifier(digest) is not None:
+            if self._rows.local_by_identifier(digest) is not None or not (add or known):
                 return
             # Of an equal history the encoding we have stays: it was verified, and so does no harm.
             kept = known if known is not None and known == identity else identity

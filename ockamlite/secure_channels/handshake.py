@@ -23,7 +23,7 @@ from ockamlite.errors import (
 )
 from ockamlite.events import Refused
 from ockamlite.identities.change_history import VerifiedHistories
-from ockamlite.identities.peer import PeerIdentity, remember, verify_handshake_payload, verify_refresh
+from ockamlite.identities.peer import PeerIdentity, verify_handshake_payload, verify_refresh
 from ockamlite.routing.address import Address
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
@@ -31,7 +31,7 @@ from ockamlite.secure_channels.channel import SecureChannel
 from ockamlite.secure_channels.listener import SecureChannelListener
 from ockamlite.secure_channels.nonces import RekeyBudget
 from ockamlite.secure_channels.protocol import Initiator, Responder
-from ockamlite.secure_channels.trust import check
+from ockamlite.secure_channels.trust import TrustEveryone, check
 from ockamlite.vault.software import ephemeral_dh_key
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ockamlite.routing.router import Router
     from ockamlite.secure_channels.message import Refresh
     from ockamlite.secure_channels.trust import Trust
+    from ockamlite.vault.vault import DhKey
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
@@ -138,17 +139,23 @@ class SecureChannels:
 
     def initiator(self) -> Initiator:
         """A handshake of ours, begun."""
-        now = int(time.time())
-        static, _ = self._identity.secure_channel_key(now)
-        payload = self._identity.handshake_payload(now)
+        static, payload = self._present()
         return Initiator(static, ephemeral_dh_key(), payload, budget=self._budget)
 
     def responder(self, message1: bytes) -> Responder:
         """The answer to somebody's message 1."""
-        now = int(time.time())
-        static, _ = self._identity.secure_channel_key(now)
-        payload = self._identity.handshake_payload(now)
+        static, payload = self._present()
         return Responder(static, ephemeral_dh_key(), payload, message1, budget=self._budget)
+
+    def _present(self) -> tuple[DhKey, bytes]:
+        """Our static key, and the payload that attests it."""
+        now = int(time.time())
+        while True:
+            static, attestation = self._identity.secure_channel_key(now)
+            payload = self._identity.handshake_payload(now)
+            # Otherwise another process has rotated the identity between the two.
+            if attestation.encoded in payload:
+                return static, payload
 
     def verifier(self, trust: Trust) -> Callable[[bytes, bytes], PeerIdentity]:
         """Judges a peer: first who it is, then whether we trust it. Stores nothing."""
@@ -163,13 +170,14 @@ class SecureChannels:
 
         return verify
 
-    def adopt(self, channel: SecureChannel) -> None:
+    def adopt(self, channel: SecureChannel, trust: Trust) -> None:
         """Take over a new channel, and remember its peer now that it is trusted."""
         self._end_revoked(channel.identity)
         self._channels.add(channel)
         channel.on_closed(self._channels.discard)
         try:
-            remember(self._store, channel.identity, int(time.time()))
+            known = not isinstance(trust, TrustEveryone)
+            self._store.remember(channel.identity.identity, int(time.time()), add=known)
         except OckamError as error:
             logger.warning("peer %s cannot be remembered: %s", channel.peer, error)
         lifetime = channel.identity.attestation_expires_at - time.time()
@@ -187,7 +195,7 @@ class SecureChannels:
                 refresh.history, refresh.credentials, channel.identity, int(time.time()),
                 known=self._store.known_identity, cache=self._histories,
             )  # fmt: skip
-            remember(self._store, peer, int(time.time()))
+            self._store.remember(peer.identity, int(time.time()), add=False)
         except OckamError as error:
             if self._may_report():
                 logger.warning("refresh of %s ignored: %s", channel.peer, error)
@@ -319,7 +327,7 @@ class _Attempt:
             on_refresh=self._channels.refreshed,
         )
         self._became_channel = True
-        self._channels.adopt(channel)
+        self._channels.adopt(channel, self._trust)
         last = Message(remote, Route((self._address,)), message3)
         try:
             gate = self._router.deliver(last)

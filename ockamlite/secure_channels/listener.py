@@ -199,7 +199,7 @@ class SecureChannelListener:
         self.channels[channel] = None
         self._of_peer.setdefault(channel.peer, {})[channel] = None
         channel.on_closed(self._closed)
-        self._owner.adopt(channel)
+        self._owner.adopt(channel, self._trust)
         logger.info("secure channel with %s", channel.peer)
         return None
 

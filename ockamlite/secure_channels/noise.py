@@ -14,29 +14,15 @@ does not hold leaves the state before it to be used again.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from ockamlite.errors import DecodeError, UsageError, VerificationError
 from ockamlite.limits import LIMITS
 from ockamlite.vault.primitives import KEY_BYTES, TAG_BYTES, Aead, hkdf2, sha256
+from ockamlite.vault.vault import DhKey as DhKey  # noqa: TC001  (handed on to the protocol)
 
 OCKAM_XX: Final = b"OCKAM_XX_25519_AES256_GCM_SHA256"
 _SEALED_KEY_BYTES: Final = KEY_BYTES + TAG_BYTES
-
-
-class DhKey(Protocol):
-    """An X25519 key pair; the secret half may live in hardware."""
-
-    @property
-    def public(self) -> bytes:
-        """The 32-byte public key."""
-
-    def exchange(self, public: bytes) -> bytes:
-        """Diffie-Hellman with the public key of a peer.
-
-        Raises:
-            VerificationError: the peer's key is not usable.
-        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -366,9 +366,7 @@ async def test_every_byte_of_a_session_spoiled_once_harms_nobody(
     assert len(session) > 800
     opened: list[object] = []
     adopt = exposed.node._channels.adopt
-    monkeypatch.setattr(
-        exposed.node._channels, "adopt", lambda channel: (opened.append(channel), adopt(channel))
-    )
+    monkeypatch.setattr(exposed.node._channels, "adopt", lambda *args: (opened.append(args[0]), adopt(*args)))
     chance.restart()
     await replay(exposed, session)
     assert len(opened) == 1

@@ -15,6 +15,7 @@ from ockamlite.errors import (
     ClosedError,
     LinkClosedError,
     NotFoundError,
+    StateError,
     UnavailableError,
     UsageError,
 )
@@ -352,3 +353,15 @@ async def test_a_full_listener_gives_the_place_of_an_unused_link_to_a_new_one() 
             await asyncio.sleep(0)
         fourth = await here.connect(listener.endpoint)
         assert (await here.ask(fourth.route / "echo", b"x")).payload == b"x"
+
+
+async def test_a_node_does_not_start_with_a_clock_that_cannot_be_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Node()
+    monkeypatch.setattr("time.time", lambda: 1_000_000.0)
+    with pytest.raises(StateError, match="clock stands at 1970-01-12"):
+        await node.__aenter__()
+    monkeypatch.undo()
+    async with node:
+        assert (await node.ask("echo", b"x")).payload == b"x"

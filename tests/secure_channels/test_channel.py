@@ -150,7 +150,7 @@ async def test_w16_a_refresh_that_holds_brings_the_new_history_and_no_other_chan
     now = int(wall_clock.time())
     identity = LocalIdentity.load_or_create(store, now=now)
     pair.alice = pair.node(identity=identity, store=store)
-    await pair.start()
+    await pair.start(trust=TrustIdentifiers(pair.alice.identity.identifier))
     channel, theirs = await opened(pair)
     before = theirs.identity
     other = LocalIdentity.ephemeral(now).identity.encoded

@@ -796,3 +796,39 @@ async def test_a_node_opens_a_channel_to_itself(time: Any) -> None:
         channel = await node.secure_channel(Route.of("api"), trust=TrustIdentifiers(node.identity.identifier))
         await channel.confirmed
         assert (await node.ask(channel.route / "echo", b"me")).payload == b"me"
+
+
+async def test_strangers_are_not_remembered_and_push_out_nobody(pair: Any) -> None:
+    """Whom everybody may be, nobody knows; the history of a known one is kept up to date all the same."""
+    await pair.start(trust=TrustEveryone())
+    store = pair.bob.store
+    channel = await pair.channel()
+    await channel.confirmed
+    assert store.count_peers() == 0
+    store.remember(pair.alice.identity.identity, int(wall_clock.time()))
+    pair.alice.identity.rotate(int(wall_clock.time()))
+    channel = await pair.channel()
+    await channel.confirmed
+    known = store.known_identity(pair.alice.identity.identifier)
+    assert known is not None
+    assert len(known.changes) == 2
+
+
+async def test_a_key_and_a_payload_of_two_generations_are_never_shown_together(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pair.start()
+    identity = pair.alice.identity
+    payload = identity.handshake_payload
+    rotated: list[bool] = []
+
+    def late(now: int) -> bytes:
+        if not rotated:
+            rotated.append(True)
+            identity.rotate(now)
+        return payload(now)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(identity, "handshake_payload", late)
+    channel = await pair.channel()
+    await channel.confirmed
+    assert rotated
