@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from boards.emulation.air import Air, AirModel
+from boards.emulation.line import MemoryLine
 from ockamlite.cbor import bytes_head
 from ockamlite.limits import LIMITS
 from ockamlite.routing.codec import decode_message, encode_message_head
@@ -23,18 +24,23 @@ from ockamlite.routing.endpoint import Endpoint
 from ockamlite.routing.route import Route
 from transports.ble import BleTransport
 from transports.memory import MemoryNetwork, MemoryTransport
+from transports.serial import SerialTransport
 from transports.tcp import TcpTransport
 from transports.udp import UdpTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from boards.emulation.line import MemoryPort
     from ockamlite.errors import OckamError
     from ockamlite.limits import Limits
     from ockamlite.wire.gate import Gate
     from ockamlite.wire.link import Link, LinkListener, Transport
+    from transports.serial.options import LineSettings
 
 PATIENCE_S = 20.0
+FAST_BAUD = 20_000_000
+"""As fast as a line may be: these tests are of what arrives, not of when."""
 SMALL = dataclasses.replace(
     LIMITS,
     message_bytes=2 * 1024 * 1024,
@@ -64,6 +70,8 @@ class Kind:
     """Breaks a link between its two ends, given both, so that at least the first must notice."""
     tells_stalls: bool = True
     """False if a sender does not learn that the receiver stays busy: its own end keeps what came."""
+    is_shared: bool = True
+    """False if a listener has one link at a time."""
 
 
 # -- the kinds -------------------------------------------------------------------------------------
@@ -151,7 +159,46 @@ class TwoAdapters:
         self.scan, self.connect, self.serve = central.scan, central.connect, peripheral.serve
 
 
-KINDS = {"tcp": tcp, "udp": udp, "memory": memory, "ble": ble}
+def serial() -> Kind:
+    line = MemoryLine(("listening", "dialling"))
+
+    def transport(limits: Limits) -> Transport:
+        return Cabled(line, limits)
+
+    async def hostile(endpoint: Endpoint, data: bytes) -> None:
+        for at in range(0, len(data), 400):
+            line.inject(0, data[at : at + 400])
+            await asyncio.sleep(0)
+
+    def sever(here: Link, there: Link) -> None:
+        line.unplug(1)
+
+    return Kind(
+        "serial", True, transport, f"serial:cable?baud={FAST_BAUD}", lambda: "serial:nowhere", hostile, sever,
+        tells_stalls=False, is_shared=False,
+    )  # fmt: skip
+
+
+class Cabled:
+    """A machine with a cable from one port to another: it listens at one end and dials from the other."""
+
+    kind = "serial"
+    options = SerialTransport.options
+
+    def __init__(self, line: MemoryLine, limits: Limits) -> None:
+        self.listen = self._at("listening", line, limits).listen
+        self.connect = self._at("dialling", line, limits).connect
+
+    @staticmethod
+    def _at(end: str, line: MemoryLine, limits: Limits) -> SerialTransport:
+        def open_port(settings: LineSettings, protocol: asyncio.Protocol) -> Awaitable[MemoryPort]:
+            there = settings.device == "cable"
+            return line.open_port(dataclasses.replace(settings, device=end) if there else settings, protocol)
+
+        return SerialTransport(limits, open_port=open_port)
+
+
+KINDS = {"tcp": tcp, "udp": udp, "memory": memory, "ble": ble, "serial": serial}
 
 
 def free_port(kind: str) -> Callable[[], str]:

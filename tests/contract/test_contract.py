@@ -22,6 +22,15 @@ async def send_all(end: Any, payloads: list[bytes]) -> None:
             await gate.wait()
 
 
+async def stays_shut(gate: Gate) -> bool:
+    """False if it opens soon: what was sent found room at the other end."""
+    try:
+        await asyncio.wait_for(gate.wait(), 0.1)
+    except TimeoutError:
+        return True
+    return False
+
+
 # -- what arrives ----------------------------------------------------------------------------------
 
 
@@ -87,6 +96,8 @@ async def test_what_is_sent_is_copied(contract: Any) -> None:
 
 
 async def test_links_do_not_mix(contract: Any) -> None:
+    if not contract.kind.is_shared:
+        pytest.skip(f"{contract.kind.name} has one link at a time")
     pairs = [await contract.pair() for _ in range(4)]
     for number, (here, there) in enumerate(pairs):
         await send_all(here, [bytes([number]) * 3000] * 20)
@@ -105,12 +116,13 @@ async def test_a_busy_receiver_stops_its_sender_and_then_gets_everything(contrac
     here, there = await contract.pair()
     there.gate = Gate(asyncio.get_running_loop())
     there.gate.shut()
-    sent = 0
+    sent, gate = 0, None
     async with asyncio.timeout(10):
-        while (gate := here.send(b"%08d" % sent + bytes(8000))) is None:
+        while gate is None or not await stays_shut(gate):
+            gate = here.send(b"%08d" % sent + bytes(8000))
             sent += 1
             await asyncio.sleep(0)  # the event loop must get to moving what was sent
-    sent += 1
+    await there.until(lambda: there.came)
     for _ in range(50):
         await asyncio.sleep(0)
     assert gate.is_shut
@@ -284,6 +296,7 @@ async def test_bytes_without_sense_harm_nobody_else(contract: Any, garbage: byte
         await contract.kind.hostile(contract.listener.endpoint, start + garbage)
     await send_all(here, [b"unharmed"] * 3)
     await there.until(lambda: b"unharmed" in there.came)
-    another, _ = await contract.pair()
+    if contract.kind.is_shared:
+        another, _ = await contract.pair()
+        assert not another.closed
     assert not here.closed
-    assert not another.closed

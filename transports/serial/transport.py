@@ -65,7 +65,12 @@ class SerialTransport:
 
     async def connect(self, endpoint: Endpoint) -> Link:
         """Open the port and wait for the other end."""
-        settings = line_settings(endpoint)
+        try:
+            return await self._connect(endpoint, line_settings(endpoint))
+        except UnavailableError as error:
+            raise UnavailableError(f"{endpoint}: {error}", hint=error.hint) from error
+
+    async def _connect(self, endpoint: Endpoint, settings: LineSettings) -> Link:
         link: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
 
         def accept(made: Link) -> None:
@@ -76,7 +81,7 @@ class SerialTransport:
 
         def ended(error: OckamError | None) -> None:
             if not link.done():
-                link.set_exception(error or UnavailableError(f"{endpoint}: closed"))
+                link.set_exception(error or UnavailableError("closed"))
 
         line = await self.open(endpoint, settings, accept, ended, once=True)
         try:
@@ -92,7 +97,10 @@ class SerialTransport:
     async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> SerialListener:
         """Open the port and take a link whenever the other end shows up."""
         listener = SerialListener(self, endpoint, line_settings(endpoint), accept)
-        await listener.open()
+        try:
+            await listener.open()
+        except UnavailableError as error:
+            raise UnavailableError(f"cannot listen at {endpoint}: {error}", hint=error.hint) from error
         return listener
 
     async def open(
