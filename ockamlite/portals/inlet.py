@@ -256,9 +256,9 @@ class InletSession(Session):
         self._patience = self._loop.call_later(limit, self._no_answer, limit)
         self._doubt = self._loop.call_later(_DOUBT * limit, self._ask_for_a_sign)
         self._traffic = self._inlet.traffic(self.flow)
+        self._router.deliver(Message(route, self._back, PING))
         if self._inlet.answers_signs(self.flow) is None:
             self._ask_for_a_sign()
-        self._router.deliver(Message(route, self._back, PING))
 
     def pong_received(self, message: Message) -> None:
         """The outlet has connected."""
@@ -307,6 +307,7 @@ class InletSession(Session):
 
     def _release(self, reason: str) -> None:
         self._stop_waiting()
+        self._forget_sign()
         super()._release(reason)
 
     def _ask_for_a_sign(self) -> None:
@@ -338,4 +339,3 @@ class InletSession(Session):
             if timer is not None:
                 timer.cancel()
         self._patience = self._doubt = None
-        self._forget_sign()
