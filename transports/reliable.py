@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
-from ockamlite.cbor import decode_at
 from ockamlite.errors import (
-    DecodeError,
     LinkBrokenError,
     LinkClosedError,
     LocalError,
@@ -23,7 +21,6 @@ from ockamlite.errors import (
     RemoteError,
 )
 from ockamlite.wire.gate import Gate
-from ockamlite.wire.reliable.compression import split_head
 from ockamlite.wire.reliable.events import LinkDown, LinkUp, MessageReceived, PeerRestarted, VersionMismatch
 
 if TYPE_CHECKING:
@@ -41,20 +38,6 @@ QUEUE_BYTES: Final = 4096
 
 _CLOSE_S: Final = 3.0
 """How long a pipe may take to close: longer than the engine takes to deliver what waits."""
-
-_Latest: TypeAlias = tuple[bytes, bytes, int]
-"""Of a message: its flow's key, its head, the length of its payload."""
-_MOST_LATEST: Final = 64
-"""Routes remembered before those with nothing under way are forgotten."""
-
-
-def onward_route(head: bytes) -> bytes:
-    """The bytes of the onward route that a message begins with."""
-    try:
-        _, end = decode_at(head, 1)
-    except DecodeError:
-        return b""
-    return head[1:end]
 
 
 class FramePipe(Protocol):
@@ -115,11 +98,6 @@ class ReliableShell:
         self._once = once
         self._most_bytes = limits.reliable_queue_bytes // 2
         self._session: ReliableSession | None = None
-        self._latest: dict[bytes, _Latest] = {}
-        """By onward route, what was last handed to the engine."""
-        self._behind: dict[bytes, deque[tuple[bytes, bytes, bytes]]] = {}
-        """By onward route: messages that may not pass the one before them."""
-        self._behind_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -173,7 +151,7 @@ class ReliableShell:
     @property
     def has_room(self) -> bool:
         """True once those who waited may send again."""
-        return self.engine.queued_bytes + self._behind_bytes <= self._queue_bytes // 2
+        return self.engine.queued_bytes <= self._queue_bytes // 2
 
     def hold(self) -> None:
         """Let the peer wait: the core takes no more for now."""
@@ -191,21 +169,6 @@ class ReliableShell:
             LocalError: it is too long.
         """
         engine = self.engine
-        onward = onward_route(head)
-        behind = self._behind.get(onward)
-        before = self._latest.get(onward)
-        key = split_head(head, len(payload)) or head
-        if behind is not None or (before is not None and self._may_pass(key, before)):
-            # The engine lets flows pass each other, and tells them apart by both routes; but what goes to
-            # one worker must come in order, whoever is to answer it.
-            if self._behind_bytes + len(payload) > self.limits.reliable_queue_bytes:
-                raise LocalError(f"{self._behind_bytes} bytes wait for the link already")
-            if behind is None:
-                behind = self._behind[onward] = deque()
-            behind.append((key, head, bytes(payload)))
-            self._behind_bytes += len(payload)
-            return self._behind_bytes > self._queue_bytes
-        self._latest[onward] = key, head, len(payload)
         waiting = engine.send(head, payload, self.loop.time())
         self._pump()
         # Who sends little goes on while another flow fills the link: the engine is fair to both.
@@ -218,7 +181,6 @@ class ReliableShell:
         if self._closing or self._lost:
             return
         self._closing = True
-        self._catch_up(self.loop.time(), at_once=True)
         self.engine.close(self.loop.time())
         # Goodbye needs a pipe that takes it.
         self._deadline = self.loop.call_later(_CLOSE_S, self._pipe.abort)
@@ -281,41 +243,11 @@ class ReliableShell:
         self._timer_at = at
         self._timer = self.loop.call_at(at, self._on_timer) if at is not None else None
 
-    def _may_pass(self, key: bytes, before: _Latest) -> bool:
-        """True if a message of the flow ``key`` could pass the one before it to the same place."""
-        known, head, payload_bytes = before
-        return known != key and self.engine.flow_bytes(head, payload_bytes) > 0
-
-    def _catch_up(self, now: float, *, at_once: bool = False) -> bool:
-        """Hand the engine what waited for others to the same place; true if there was any."""
-        some = False
-        for onward, behind in list(self._behind.items()):
-            while behind and (at_once or not self._may_pass(behind[0][0], self._latest[onward])):
-                key, head, payload = behind.popleft()
-                self._behind_bytes -= len(payload)
-                self._latest[onward] = key, head, len(payload)
-                some = True
-                try:
-                    self.engine.send(head, payload, now)
-                except LocalError as error:
-                    logger.warning("%s: not sent: %s", self.endpoint, error)
-            if not behind:
-                del self._behind[onward]
-        if len(self._latest) > _MOST_LATEST:
-            self._latest = {
-                onward: known
-                for onward, known in self._latest.items()
-                if onward in self._behind or self.engine.flow_bytes(*known[1:])
-            }
-        return some
-
     def _write(self, now: float) -> None:
         room = self._pipe.writable_bytes()
         if room > 0 or self._closing:
             for frame in self.engine.frames_to_send(now, room):
                 self._pipe.write_frame(frame)
-            if self._catch_up(now):
-                self.loop.call_soon(self.pipe_ready)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -323,9 +255,6 @@ class ReliableShell:
         self._handle(self.engine.on_timer(self.loop.time()))
 
     def _end_session(self, error: OckamError | None) -> None:
-        self._latest.clear()
-        self._behind.clear()
-        self._behind_bytes = 0
         session, self._session = self._session, None
         if session is not None:
             session.ended(error)

@@ -82,7 +82,7 @@ def test_a_keystroke_passes_a_bulk_transfer(line: Make, head: Make, bulks: int, 
         for end in (link.a, link.b) if both_ways else (link.a,):
             for number in range(bulks):
                 bulk = head(f"bulk{number}", chunk)
-                while end.link.flow_bytes(bulk, len(chunk)) < 4096:
+                while end.link.flow_bytes(bulk) < 4096:
                     link.send(end, bulk, chunk)
         link.at(link.now + 0.1, fill)
 

@@ -32,16 +32,16 @@ def test_flows_that_fill_the_link_share_it_equally() -> None:
     queue, writer = FairQueue(MIB), HeadWriter()
     for flow in (b"a", b"b", b"c"):
         for _ in range(3):
-            queue.push(flow, flow * 20_000, compressed=True)
+            queue.push(flow, flow, flow * 20_000)
     shares = Counter(flows_of(fragments(queue, writer, 150)))
     assert max(shares.values()) - min(shares.values()) <= 2
 
 
 def test_small_messages_share_with_large_ones_by_bytes() -> None:
     queue, writer = FairQueue(MIB), HeadWriter()
-    queue.push(b"a", b"a" * 50_000, compressed=True)
+    queue.push(b"a", b"a", b"a" * 50_000)
     for _ in range(500):
-        queue.push(b"b", b"b" * 50, compressed=True)
+        queue.push(b"b", b"b", b"b" * 50)
     taken = fragments(queue, writer, 200)
     sizes = {flow: sum(len(p) for _, p in taken if p[-1:] == flow) for flow in (b"a", b"b")}
     assert 0.8 < sizes[b"a"] / sizes[b"b"] < 1.25
@@ -50,20 +50,20 @@ def test_small_messages_share_with_large_ones_by_bytes() -> None:
 def test_a_flow_that_was_idle_goes_first() -> None:
     queue, writer = FairQueue(MIB), HeadWriter()
     for flow in (b"a", b"b", b"c"):
-        queue.push(flow, flow * 20_000, compressed=True)
+        queue.push(flow, flow, flow * 20_000)
     fragments(queue, writer, 30)
-    queue.push(b"k", b"k", compressed=True)
+    queue.push(b"k", b"k", b"k")
     assert flows_of(fragments(queue, writer, 1)) == [b"k"]
-    queue.push(b"k", b"k", compressed=True)
+    queue.push(b"k", b"k", b"k")
     assert flows_of(fragments(queue, writer, 1)) == [b"k"], "its share of the round is not used up"
 
 
 def test_a_flow_that_is_never_idle_for_long_cannot_starve_the_others() -> None:
     queue, writer = FairQueue(MIB), HeadWriter()
-    queue.push(b"a", b"a" * 50_000, compressed=True)
+    queue.push(b"a", b"a", b"a" * 50_000)
     shares: Counter[bytes] = Counter()
     for _ in range(300):
-        queue.push(b"k", b"k" * 100, compressed=True)
+        queue.push(b"k", b"k", b"k" * 100)
         for _, payload in fragments(queue, writer, 1):
             shares[payload[-1:]] += len(payload)
     assert shares[b"a"] > 0.8 * shares[b"k"]
@@ -75,7 +75,7 @@ def test_everything_arrives_whole_and_each_flow_in_order() -> None:
     sent = {b"%c" % (97 + flow): [bytes((97 + flow,)) * size for size in sizes] for flow in range(20)}
     for index in range(len(sizes)):
         for flow, messages in sent.items():
-            queue.push(flow, messages[index], compressed=True)
+            queue.push(flow, flow, messages[index])
     arrived: dict[bytes, list[int]] = {}
     for octet, payload in fragments(queue, writer):
         message = reader.add(octet, payload)
@@ -86,14 +86,23 @@ def test_everything_arrives_whole_and_each_flow_in_order() -> None:
     assert queue.waiting_bytes == 0
 
 
+def test_a_flow_keeps_its_order_whatever_the_heads_of_its_messages_are() -> None:
+    queue, writer, reader = FairQueue(MIB), HeadWriter(), Reassembly(MIB)
+    sizes = (3000, 0, 700, 1, 5000, 2)
+    for number, size in enumerate(sizes):
+        queue.push(b"to a", b"\x83\x80\x41%c" % number, b"." * size)
+    arrived = [reader.add(octet, payload) for octet, payload in fragments(queue, writer)]
+    assert [message[3] for message in arrived if message is not None] == list(range(len(sizes)))
+
+
 def test_no_more_than_eight_messages_are_under_way_and_two_places_are_kept_for_short_ones() -> None:
     queue, writer = FairQueue(MIB), HeadWriter()
     for flow in range(20):
-        queue.push(b"bulk %d" % flow, bytes(10_000), compressed=True)
+        queue.push(b"bulk %d" % flow, b"bulk %d" % flow, bytes(10_000))
     taken = fragments(queue, writer, 60)
     assert {octet & SLOT_MASK for octet, _ in taken} == set(range(SLOTS - 2))
     for flow in range(5):
-        queue.push(b"short %d" % flow, bytes(1000), compressed=True)
+        queue.push(b"short %d" % flow, b"short %d" % flow, bytes(1000))
     taken = fragments(queue, writer, 40)
     assert {octet & SLOT_MASK for octet, _ in taken} == set(range(SLOTS))
     fragments(queue, writer)
@@ -104,9 +113,9 @@ def test_messages_under_way_keep_to_the_budget_and_a_large_one_gets_its_turn() -
     queue, writer = FairQueue(100_000), HeadWriter()
     for flow in range(4):
         for _ in range(5):
-            queue.push(b"m%d" % flow, bytes(40_000), compressed=True)
+            queue.push(b"m%d" % flow, b"m%d" % flow, bytes(40_000))
     fragments(queue, writer, 8)
-    queue.push(b"large", bytes(90_000), compressed=True)
+    queue.push(b"large", b"large", bytes(90_000))
     under_way = dict.fromkeys((0, 1), 40_000)
     most = ended = large_began_after = 0
     for octet, payload in fragments(queue, writer):

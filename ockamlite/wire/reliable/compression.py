@@ -1,4 +1,4 @@
-"""Header compression: the routes of a flow are sent once and then named by one octet. No I/O.
+"""Header compression: the routes of a message are sent once and then named by one octet. No I/O.
 
 A message begins with a reference to its head, which is all in front of the payload's own CBOR head:
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from ockamlite.bare import decode_uint, encode_uint
-from ockamlite.cbor import bytes_head
+from ockamlite.cbor import bytes_head, decode_at
 from ockamlite.errors import DecodeError
 
 TABLE_HEADS: Final = 64
@@ -35,6 +35,15 @@ def split_head(head: bytes, payload_bytes: int) -> bytes | None:
     if head.endswith(tail) and len(head) - len(tail) <= HEAD_BYTES:
         return head[: -len(tail)]
     return None
+
+
+def onward_route(head: bytes) -> bytes:
+    """The bytes of the onward route that a message begins with; none if it begins with something else."""
+    try:
+        _, end = decode_at(head, 1)
+    except DecodeError:
+        return b""
+    return head[1:end]
 
 
 class HeadWriter:

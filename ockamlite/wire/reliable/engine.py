@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from ockamlite.errors import DecodeError, LocalError, ProtocolError
 from ockamlite.limits import LIMITS
 from ockamlite.wire.reliable import frames
-from ockamlite.wire.reliable.compression import HeadWriter, split_head
+from ockamlite.wire.reliable.compression import HeadWriter, onward_route, split_head
 from ockamlite.wire.reliable.events import (
     LinkDown,
     LinkUp,
@@ -113,10 +113,9 @@ class ReliableLink:
         """Bytes of messages not yet sent for the first time."""
         return self._queue.waiting_bytes
 
-    def flow_bytes(self, head: bytes, payload_bytes: int) -> int:
+    def flow_bytes(self, head: bytes) -> int:
         """The same for the flow of one message only: who sends little need not wait for who sends much."""
-        key = split_head(head, payload_bytes)
-        return self._queue.flow_bytes(head if key is None else key)
+        return self._queue.flow_bytes(onward_route(head))
 
     # -- messages out ------------------------------------------------------------------------------
 
@@ -124,8 +123,8 @@ class ReliableLink:
         """Queue the routing message ``head + payload``; before the link is up as well.
 
         Args:
-            head: everything in front of the payload, its CBOR head included. Messages of one head
-                (but for the payload's length) arrive in order.
+            head: everything in front of the payload, its CBOR head included. Messages of one onward
+                route are a flow, and arrive in order; others may pass them.
             payload: is copied.
             now: the time.
 
@@ -143,10 +142,9 @@ class ReliableLink:
             raise LocalError(f"message of {size} bytes, this link takes {most}")
         if self._queue.waiting_bytes + size > self._limits.reliable_queue_bytes:
             raise LocalError(f"{self._queue.waiting_bytes} bytes wait for the link already")
-        key = split_head(head, len(payload))
-        if key is None:
-            return self._queue.push(head, head + bytes(payload), compressed=False)
-        return self._queue.push(key, bytes(payload), compressed=True)
+        routes = split_head(head, len(payload))
+        rest = bytes(payload) if routes is not None else head + bytes(payload)
+        return self._queue.push(onward_route(head), routes, rest)
 
     def close(self, now: float) -> None:
         """Send what waits, for a short while, then a BYE; may be called twice."""

@@ -27,14 +27,14 @@ _DATA: Final = DATA << 5
 
 
 class Flow:
-    """The messages of one pair of routes that wait for the link."""
+    """The messages of one key that wait for the link: they keep their order."""
 
     __slots__ = ("at", "content", "deficit", "key", "left", "messages", "slot", "waiting_bytes")
 
     def __init__(self, key: bytes, deficit: int) -> None:
         self.key = key
-        self.messages: deque[tuple[bool, bytes]] = deque()
-        """Each with whether its head is the key, or is told with it."""
+        self.messages: deque[tuple[bytes | None, bytes]] = deque()
+        """Each with its head; None if that is part of it."""
         self.waiting_bytes = 0
         self.deficit = deficit
         """What it may still send in this round."""
@@ -75,15 +75,21 @@ class FairQueue:
         return self._messages > 0
 
     def flow_bytes(self, key: bytes) -> int:
-        """How much of one flow waits; more than nothing until the last octet of it is sent."""
+        """How much of one flow waits."""
         flow = self._flows.get(key)
-        if flow is None:
-            return 0
-        # An empty payload still has its message, and behind the payload's share its head may wait.
-        return max(flow.waiting_bytes, int(bool(flow.messages) or flow.content is not None))
+        return flow.waiting_bytes if flow is not None else 0
 
-    def push(self, key: bytes, payload: bytes, *, compressed: bool) -> int:
-        """Queue a message; return how much of its flow waits."""
+    def push(self, key: bytes, head: bytes | None, payload: bytes) -> int:
+        """Queue a message.
+
+        Args:
+            key: of its flow.
+            head: what is to be compressed of it; None to send ``payload`` as it is.
+            payload: the rest, or all, of the message.
+
+        Returns:
+            How much of its flow waits.
+        """
         flow = self._flows.get(key)
         if flow is None:
             flow = self._flows[key] = Flow(key, _SHARE_BYTES)
@@ -92,7 +98,7 @@ class FairQueue:
             # It has not used up its share of this round: it counts as one that sends little.
             self._old.remove(flow)
             self._new.append(flow)
-        flow.messages.append((compressed, payload))
+        flow.messages.append((head, payload))
         size = len(payload)
         flow.waiting_bytes += size
         self.waiting_bytes += size
@@ -159,8 +165,8 @@ class FairQueue:
                 self._old += self._blocked
                 self._blocked.clear()
             return _DATA | LAST | flow.slot, fragment
-        compressed, payload = flow.messages.popleft()
-        prefix = writer.reference(flow.key) if compressed else LITERAL
+        head, payload = flow.messages.popleft()
+        prefix = writer.reference(head) if head is not None else LITERAL
         size = len(prefix) + len(payload)
         if size <= room:
             self._messages -= 1
