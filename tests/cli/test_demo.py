@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from ockamlite.cli.run.demo.emulated import Tap
 from ockamlite.cli.run.demo.recorder import Recorder
 
 
@@ -34,6 +35,7 @@ def test_the_demo_checks_everything_and_leaves_nothing(run: Any, tmp_path: Path)
     *middle, end = result["hops"]
     assert [hop["canary_found"] for hop in middle] == [False] * 4
     assert end["canary_found"] is True
+    assert [hop["transport"] for hop in result["hops"]] == ["ble", "serial", "tcp", "tcp", "tcp"]
     assert all(hop["bytes"] > 1024 * 1024 for hop in result["hops"])
     assert result["figures"]["mbit_s"] > 0
     assert list(tmp_path.iterdir()) == []
@@ -41,7 +43,7 @@ def test_the_demo_checks_everything_and_leaves_nothing(run: Any, tmp_path: Path)
 
 def test_the_demo_shows_each_step_in_text(run: Any, tmp_path: Path) -> None:
     shown = run("demo", TMPDIR=str(tmp_path)).stdout
-    assert "laptop --tcp-- relay --tcp-- gateway 2 --tcp-- gateway 1 --tcp-- device" in shown
+    assert "laptop --tcp-- relay --tcp-- gateway 2 --serial-- gateway 1 --ble-- device" in shown
     assert "Mbit/s" in shown
     assert "checks passed" in shown.splitlines()[-1]
 
@@ -67,3 +69,15 @@ async def test_the_recorder_sees_what_is_readable_in_pieces_too() -> None:
         assert not recorder.saw(b"canary")
         stream += piece
     assert recorder.saw(b"canary")
+
+
+def test_a_tap_finds_text_that_frames_have_cut() -> None:
+    tap = Tap("hop", "ble")
+    tap.record("there", b"..canary-0123\x62\x01\x02456789")
+    tap.record("back", b"nothing")
+    assert tap.saw(b"canary-0123456789")
+    assert not tap.saw(b"another-text")
+    assert tap.count_bytes == 29
+    tap.is_recording = False
+    tap.record("there", b"another-text")
+    assert not tap.saw(b"another-text")

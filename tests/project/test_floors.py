@@ -77,6 +77,10 @@ SHORTCUTS = {
     "ockamlite.cli.run.board": {
         "boards.detection", "boards.doctor", "boards.machine", "boards.profiles",
     },
+    "ockamlite.cli.run.demo.emulated": {
+        "boards.emulation.air", "boards.emulation.air_server", "boards.emulation.line",
+        "boards.emulation.uart",
+    },
     "ockamlite.cli.run.emulate": {
         "boards.emulation.air", "boards.emulation.air_server", "boards.emulation.line",
         "boards.emulation.uart",

@@ -14,6 +14,7 @@ import ockamlite
 from ockamlite.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
 _READY_S: Final = 10.0
@@ -21,10 +22,16 @@ _STOP_S: Final = 1.0
 
 
 class Processes:
-    """Starts commands and ends them all on leaving."""
+    """Starts commands and ends them all on leaving.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for their state.
+        environment: what they find in theirs, besides what is in ours.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._folder = folder
+        self._environment = dict(environment or {})
         self._running: list[asyncio.subprocess.Process] = []
         self._talk: list[asyncio.Task[None]] = []
         self.said: dict[str, bytearray] = {}
@@ -78,6 +85,7 @@ class Processes:
         root = str(Path(ockamlite.__file__).parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment |= {"OCKAMLITE_HOME": str(self._folder / name), "PYTHONPATH": os.pathsep.join(paths)}
+        environment |= self._environment
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",

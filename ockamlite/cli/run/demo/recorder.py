@@ -11,6 +11,9 @@ _READ_BYTES: Final = 64 * 1024
 class Recorder:
     """Stands on one hop, forwards both ways and records both ways."""
 
+    kind: Final = "tcp"
+    """The kind of its link, as in endpoints."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.target = 0

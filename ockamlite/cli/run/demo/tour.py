@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ockamlite.cli.exits import DEFECT, OK, UNAVAILABLE
+from ockamlite.cli.run.demo.emulated import Emulation, Tap
 from ockamlite.cli.run.demo.processes import Processes
 from ockamlite.cli.run.demo.recorder import Recorder
 from ockamlite.cli.run.demo.report import Report
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from ockamlite.cli.options import Common
 
 _LONGEST_S: Final = 19.0
+_RELAY: Final = ("relay", "--ephemeral", "--listen")
 _PICTURE: Final = """\
-  browser > inlet                                                  outlet > web service
-            laptop --tcp-- relay --tcp-- gateway 2 --tcp-- gateway 1 --tcp-- device
-            [keys]                                                          [keys]
+  browser > inlet                                                     outlet > web service
+            laptop --tcp-- relay --tcp-- gateway 2 --serial-- gateway 1 --ble-- device
+            [keys]                                                             [keys]
 """
 
 
@@ -57,8 +59,8 @@ class _Tour:
         self._report = report
         self._folder = folder
         self._canary = f"canary-{secrets.token_hex(16)}"
-        self._device_link = Recorder("device - gateway 1")
-        self._serial_link = Recorder("gateway 1 - gateway 2")
+        self._device_link = Tap("device - gateway 1", "ble")
+        self._serial_link = Tap("gateway 1 - gateway 2", "serial")
         self._gateway_link = Recorder("gateway 2 - relay")
         self._laptop_link = Recorder("relay - laptop")
         self._service_link = Recorder("outlet - web service")
@@ -89,12 +91,16 @@ class _Tour:
     async def _start(self, stack: AsyncExitStack) -> int:
         """Start everything; return the port of the inlet."""
         report = self._report
-        report.say("A web service on a device, reached through two gateways and a relay:\n")
+        report.say(
+            "A web service on a device that has nothing but Bluetooth LE, reached through two gateways:\n"
+        )
         report.say(_PICTURE)
-        processes = await stack.enter_async_context(Processes(self._folder))
         web = stack.enter_context(WebService(self._canary))
         self._web = web
-        for recorder in (*self._middle, self._service_link):
+        emulation = Emulation(self._folder, self._device_link, self._serial_link)
+        await stack.enter_async_context(emulation)
+        processes = await stack.enter_async_context(Processes(self._folder, emulation.environment))
+        for recorder in (self._gateway_link, self._laptop_link, self._service_link):
             await recorder.start()
             stack.push_async_callback(recorder.close)
         self._service_link.target = web.port
@@ -105,22 +111,21 @@ class _Tour:
         )
         report.step(f"the device made its identity: {device['identifier'][:12]}...")
         report.step(f"the laptop made its identity: {laptop['identifier'][:12]}...")
-        hops = [f"tcp:127.0.0.1:{link.port}" for link in self._middle[:3]]
-        listen = ("relay", "--ephemeral", "--listen", "tcp:127.0.0.1:0")
+        one_end, other_end = emulation.line
+        hops = ["ble:gateway-1", one_end, f"tcp:127.0.0.1:{self._gateway_link.port}"]
         ready = await asyncio.gather(
-            processes.serve("gateway 1", *listen, "--forward", hops[1]),
-            processes.serve("gateway 2", *listen, "--forward", hops[2]),
-            processes.serve("relay", *listen),
+            processes.serve("gateway 1", *_RELAY, "ble:gateway-1", "--forward", hops[1]),
+            processes.serve("gateway 2", *_RELAY, other_end, "--forward", hops[2]),
+            processes.serve("relay", *_RELAY, "tcp:127.0.0.1:0"),
         )
-        ports = [int(one["listening"][0].rpartition(":")[2]) for one in ready]
-        self._device_link.target, self._serial_link.target, self._gateway_link.target = ports
-        self._laptop_link.target = ports[2]
+        port = int(ready[2]["listening"][0].rpartition(":")[2])
+        self._gateway_link.target = self._laptop_link.target = port
         report.step("gateway 1, gateway 2 and the relay run, each a process of its own")
         outlet = await processes.serve(
             "device", "outlet", f"tcp:127.0.0.1:{self._service_link.port}", "--relay", ",".join(hops),
             "--name", "device", "--allow", laptop["identifier"],
         )  # fmt: skip
-        report.step(f"the outlet registered as {outlet['relays'][0]['address']}, across three tcp hops")
+        report.step(f"the outlet registered as {outlet['relays'][0]['address']}, over ble, serial and tcp")
         inlet = await processes.serve(
             "laptop", "inlet", "tcp:127.0.0.1:0", "--relay", f"tcp:127.0.0.1:{self._laptop_link.port}",
             "--name", "device", "--allow", device["identifier"],
@@ -139,8 +144,8 @@ class _Tour:
         file, seconds = await asyncio.to_thread(_get, port, "/file", self._canary)
         rate = len(file) * 8 / seconds / 1e6
         same = file == self._web.file and len(file) == FILE_BYTES
-        report.check("file", same, f"a file of 1 MiB, every byte, in {seconds:.2f} s: {rate:.0f} Mbit/s")
-        report.figures |= {"file_bytes": len(file), "file_s": round(seconds, 3), "mbit_s": round(rate, 1)}
+        report.check("file", same, f"a file of 1 MiB, every byte, in {seconds:.2f} s: {rate:.2f} Mbit/s")
+        report.figures |= {"file_bytes": len(file), "file_s": round(seconds, 3), "mbit_s": round(rate, 2)}
         curl = shutil.which("curl")
         if curl is not None:
             page = await asyncio.to_thread(_curl, curl, port, self._canary)
@@ -150,16 +155,16 @@ class _Tour:
         """Search the canary in every byte that was carried."""
         report = self._report
         canary = self._canary.encode()
-        report.say("\n  hop                    link  bytes carried  canary found   who can read it")
+        report.say("\n  hop                    link   bytes carried  canary found   who can read it")
         for link in (*self._middle, self._service_link):
             seen = link.saw(canary)
             who = "the two ends only" if link is not self._service_link else "the device itself"
             found = "yes, in clear" if seen else "no"
-            report.say(f"  {link.name:22} tcp  {link.count_bytes:14,}  {found:14} {who}")
+            report.say(f"  {link.name:22} {link.kind:6} {link.count_bytes:14,}  {found:14} {who}")
             report.hops.append(
                 {
                     "hop": link.name,
-                    "transport": "tcp",
+                    "transport": link.kind,
                     "bytes": link.count_bytes,
                     "canary_found": seen,
                     "readable_by": who,
