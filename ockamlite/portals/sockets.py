@@ -372,6 +372,8 @@ class Acceptor:
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(_AT_ONCE):
+            if sock not in self._sockets:
+                return  # closed by what the last connection set off
             try:
                 connection, peer = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
