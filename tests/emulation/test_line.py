@@ -127,7 +127,9 @@ async def test_an_end_of_another_baud_reads_garbage(line: PtyLine) -> None:
     os.close(two)
 
 
-async def test_a_program_that_does_not_read_loses_bytes_and_they_are_counted(line: PtyLine, ends: Ends) -> None:
+async def test_a_program_that_does_not_read_loses_bytes_and_they_are_counted(
+    line: PtyLine, ends: Ends
+) -> None:
     line.baud = 3_000_000
     data = random.Random(1).randbytes(RING_BYTES + 2000)
     sent = 0

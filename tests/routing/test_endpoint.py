@@ -170,7 +170,11 @@ def test_other_spellings_are_read_and_printed_in_one_way(text: str, printed: str
         ("unix:%+1", 6, "two hex digits"),
         ("unix:a%FF", 6, "not UTF-8"),
         ("unix:a\udcff", 7, "not UTF-8"),
-        ("serial:/d?speed=1", 11, "unknown option 'speed'; known options: baud, bits, flow, parity, rtscts, stop"),
+        (
+            "serial:/d?speed=1",
+            11,
+            "unknown option 'speed'; known options: baud, bits, flow, parity, rtscts, stop",
+        ),
         ("serial:/d?baud=1&speed=1", 18, "unknown option 'speed'"),
         ("serial:/d?baud=1&baud=2", 18, "option baud stands twice"),
         ("serial:/d?baud", 11, "option baud has no value"),
