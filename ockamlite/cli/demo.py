@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     cls=Command,
     help=command_help(
         "demo",
-        "Starts a web service on a device, two gateways, a relay and an inlet as processes of this tool; "
+        "Starts a web service on a device, two gateways, a relay and an inlet as processes of this tool, "
+        "joined by an emulated Bluetooth LE radio, an emulated serial line and TCP; "
         "fetches a page and a file through them; shows that those in the middle saw ciphertext only; and "
         "leaves nothing behind. Fails if a check fails.",
     ),
