@@ -35,7 +35,7 @@ BARE_KINDS: Final = frozenset({"stdio"})
 
 KNOWN_OPTIONS: Final[Mapping[str, Collection[str]]] = {
     "serial": ("baud", "bits", "parity", "stop", "flow", "rtscts"),
-    "ble": ("adapter",),
+    "ble": ("adapter", "hci"),
     "udp": ("dialect",),
 }
 """The options of each kind of endpoint; a kind that is not here has none."""

@@ -27,13 +27,29 @@ AIR_VARIABLE = "OCKAMLITE_AIR"
 """Names the socket of an emulated air to be used instead of a radio."""
 
 
-def radio_for(adapter: str) -> Radio:
-    """The radio that an endpoint means; ``adapter`` is empty for the system's first."""
+def radio_for(adapter: str, controller: str = "") -> Radio:
+    """The radio that an endpoint means.
+
+    Args:
+        adapter: of the system; empty for its first.
+        controller: one of our own, as bumble names it; empty for the system's adapters.
+
+    Raises:
+        UnavailableError: a package for it is missing.
+    """
     socket = os.environ.get(AIR_VARIABLE)
     if socket:
         from transports.ble.air import AirClient
 
         return AirClient(socket)
+    if controller:
+        try:
+            from transports.ble.hci import HciRadio, open_controller
+        except ImportError as error:
+            raise UnavailableError(
+                "a controller of our own needs the package bumble", hint="pip install 'ockamlite[bumble]'"
+            ) from error
+        return HciRadio(lambda: open_controller(controller))
     from transports.ble.system import SystemRadio
 
     return SystemRadio(adapter)
@@ -50,7 +66,7 @@ class BleTransport:
     """
 
     kind: ClassVar[str] = "ble"
-    options: ClassVar[Collection[str]] = ("adapter",)
+    options: ClassVar[Collection[str]] = ("adapter", "hci")
 
     def __init__(
         self,
@@ -64,16 +80,16 @@ class BleTransport:
         self._given = radio
         self._search_s = search_s
         self._draw = draw or (lambda: secrets.randbelow(2**32 - 1) + 1)
-        self._diallers: dict[str, Dialler] = {}
+        self._radios: dict[tuple[str, str], Radio] = {}
+        self._diallers: dict[tuple[str, str], Dialler] = {}
 
     async def connect(self, endpoint: Endpoint) -> Link:
         """Find a device by name, address or service, connect, and begin the link."""
-        radio = self._radio(endpoint)
-        adapter = dict(endpoint.options).get("adapter", "")
-        if adapter not in self._diallers:
-            self._diallers[adapter] = Dialler(radio, search_s=self._search_s)
+        radio, which = self._radio(endpoint), _which(endpoint)
+        if which not in self._diallers:
+            self._diallers[which] = Dialler(radio, search_s=self._search_s)
         try:
-            connection = await self._diallers[adapter].dial(Wanted(endpoint.details))
+            connection = await self._diallers[which].dial(Wanted(endpoint.details))
             return await open_link(
                 connection, endpoint=str(endpoint), session=self._draw(), limits=self._limits
             )
@@ -100,7 +116,16 @@ class BleTransport:
         await self._radio(Endpoint("ble", "*", options)).scan(heard)
 
     def _radio(self, endpoint: Endpoint) -> Radio:
-        return self._given or radio_for(dict(endpoint.options).get("adapter", ""))
+        which = _which(endpoint)
+        if which not in self._radios:
+            self._radios[which] = self._given or radio_for(*which)
+        return self._radios[which]
+
+
+def _which(endpoint: Endpoint) -> tuple[str, str]:
+    """The adapter and the controller that an endpoint names."""
+    options = dict(endpoint.options)
+    return options.get("adapter", ""), options.get("hci", "")
 
 
 class BleListener:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from bleak import BleakClient, BleakScanner
 from bleak.exc import (
@@ -21,12 +20,11 @@ from bleak.exc import (
 )
 from dbus_fast.errors import AuthError, DBusError
 
-from ockamlite.errors import LinkBrokenError, OckamError, UnavailableError
+from ockamlite.errors import OckamError, UnavailableError
 from transports.ble import unavailable
 from transports.ble.gatt import (
     ATT_HEAD_BYTES,
     INFO,
-    LEAST_VALUE_BYTES,
     RX,
     SERVICE,
     TX,
@@ -34,6 +32,7 @@ from transports.ble.gatt import (
     check_info,
     value_bytes,
 )
+from transports.ble.queued import QueuedConnection
 from transports.ble.radio import ConnectFailedError
 
 if TYPE_CHECKING:
@@ -43,17 +42,10 @@ if TYPE_CHECKING:
     from bleak.backends.device import BLEDevice
     from bleak.backends.scanner import AdvertisementData
 
-    from transports.ble.radio import ConnectionUser
-
 logger = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 15.0
 _DISCONNECT_S: Final = 5.0
-_FLUSH_S: Final = 1.0
-_LAST_WORD_S: Final = 0.5
-"""How long the peer may take to disconnect once it knows that the link ends; to be the first would
-overtake what was written."""
-_WAITING_VALUES: Final = 16
 _MTU_LOOKS: Final = 40
 _MTU_LOOK_S: Final = 0.05
 """The system may tell the MTU late: it is looked for two seconds long."""
@@ -184,22 +176,15 @@ def _unavailable(error: BaseException, adapter: str) -> UnavailableError:
     return UnavailableError(f"Bluetooth fails: {str(error) or type(error).__name__}")
 
 
-class BleakConnection:
-    """See :class:`transports.ble.radio.Connection`."""
+class BleakConnection(QueuedConnection):
+    """A connection to a device, over bleak."""
+
+    failures: ClassVar[tuple[type[Exception], ...]] = FAILURES
 
     def __init__(self, device: Advertisement) -> None:
-        self.remote = f"{device.name} ({device.address})" if device.name else device.address
-        self.value_bytes = LEAST_VALUE_BYTES
+        super().__init__(f"{device.name} ({device.address})" if device.name else device.address)
         self._client: BleakClient | None = None
         self._rx: BleakGATTCharacteristic | None = None
-        self._user: ConnectionUser | None = None
-        self._early: deque[bytes] = deque(maxlen=_WAITING_VALUES * 4)
-        self._waiting: deque[bytes] = deque()
-        self._wake = asyncio.Event()
-        self._gone = False
-        self._closing = False
-        self._aborted = False
-        self._task: asyncio.Task[None] | None = None
 
     async def open(self, client: BleakClient) -> None:
         """Find our service on a connected device, check INFO and subscribe.
@@ -211,106 +196,34 @@ class BleakConnection:
         self._client = client
         # Failed attempts that bleak repeats by itself count as disconnections, too.
         self._gone = not client.is_connected
-        found = [client.services.get_characteristic(uuid) for uuid in (RX, TX, INFO)]
-        rx, tx, info = found
+        rx, tx, info = (client.services.get_characteristic(uuid) for uuid in (RX, TX, INFO))
         if rx is None or tx is None or info is None:
             raise ConnectFailedError("the device does not show our service", pause_s=0.5)
         check_info(bytes(await client.read_gatt_char(info)))
-        await client.start_notify(tx, self._notified)
+        await client.start_notify(tx, lambda _, value: self.received(bytes(value)))
         self._rx = rx
         self._look_at_mtu(0)
 
-    # -- the user's side ------------------------------------------------------------------------
+    async def put(self, value: bytes) -> None:
+        """Write without response; bleak answers once the system has queued it."""
+        assert self._client is not None  # noqa: S101  (opened)
+        assert self._rx is not None  # noqa: S101
+        await self._client.write_gatt_char(self._rx, value, response=False)
 
-    def start(self, user: ConnectionUser) -> None:
-        """Hand on what came and will come."""
-        self._user = user
-        while self._early:
-            user.value_received(self._early.popleft())
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"write to {self.remote}")
-
-    def write_frame(self, frame: bytes) -> None:
-        """Write a value."""
-        if not self._closing:
-            self._waiting.append(bytes(frame))
-            self._wake.set()
-
-    def writable_bytes(self) -> int:
-        """Room among what waits for bleak."""
-        return max(0, _WAITING_VALUES - len(self._waiting)) * self.value_bytes
-
-    def close(self) -> None:
-        """Disconnect when all is written."""
-        if not self._closing:
-            self._closing = True
-            asyncio.get_running_loop().call_later(_FLUSH_S, self.abort)
-            self._wake.set()
-
-    def abort(self) -> None:
+    async def leave(self) -> None:
         """Disconnect."""
-        self._closing = self._aborted = True
-        if self._task is not None:
-            self._task.cancel()
-        elif self._client is not None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"leave {self.remote}")
+        if self._client is not None:
+            await _leave(self._client)
 
-    # -- bleak's side ---------------------------------------------------------------------------
-
-    def disconnected(self, client: BleakClient) -> None:
+    def disconnected(self, _: BleakClient) -> None:
         """The device, the daemon or the adapter is gone."""
-        self._gone = True
-        self._wake.set()
-
-    def _notified(self, _: BleakGATTCharacteristic, value: bytearray) -> None:
-        if self._user is None:
-            self._early.append(bytes(value))
-        else:
-            self._user.value_received(bytes(value))
+        self.is_gone()
 
     def _look_at_mtu(self, looks: int) -> None:
-        if self._rx is None or self._gone or self._closing:
+        if self._rx is None or self.is_over:
             return
         size = value_bytes(self._rx.max_write_without_response_size + ATT_HEAD_BYTES)
         if size > self.value_bytes:
-            self.value_bytes = size
-            if self._user is not None:
-                self._user.room_changed()
+            self.allow(size)
         elif looks < _MTU_LOOKS:
             asyncio.get_running_loop().call_later(_MTU_LOOK_S, self._look_at_mtu, looks + 1)
-
-    async def _wait_gone(self) -> None:
-        try:
-            async with asyncio.timeout(_LAST_WORD_S):
-                while not self._gone:
-                    self._wake.clear()
-                    await self._wake.wait()
-        except TimeoutError:
-            pass
-
-    async def _run(self) -> None:
-        """Write what waits until the connection ends, then let go of it."""
-        error: OckamError | None = None
-        client, rx = self._client, self._rx
-        assert client is not None  # noqa: S101  (started by what has one)
-        try:
-            while rx is not None and not self._gone and not self._aborted:
-                if self._waiting:
-                    await client.write_gatt_char(rx, self._waiting[0], response=False)
-                    self._waiting.popleft()
-                    if self._user is not None and not self._closing:
-                        self._user.room_changed()
-                elif self._closing:
-                    await self._wait_gone()
-                    break
-                else:
-                    self._wake.clear()
-                    await self._wake.wait()
-        except FAILURES as failure:
-            error = LinkBrokenError(f"writing to the device failed: {failure}")
-        finally:
-            await _leave(client)
-            if not self._closing:
-                error = error or LinkBrokenError("the connection to the device was lost")
-            user, self._user = self._user, None
-            if user is not None:
-                user.connection_lost(None if self._closing else error)
