@@ -13,6 +13,7 @@ from ockamlite.events import LinkDown, LinkUp
 from ockamlite.routing.codec import RouteMemory, decode_message, encode_message_head
 from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import Route
+from ockamlite.routing.tally import Tally
 from ockamlite.wire.gate import Gate
 
 if TYPE_CHECKING:
@@ -92,12 +93,12 @@ class Link:
         # Who has never said anything is not waited for as long.
         self.silent_since = self._loop.time() - max(0.0, limits.link_unused_s - limits.link_hello_s)
         """Since when nothing has come, as far as the listener knows."""
-        self._dropped = 0
+        self._dropped = Tally()
         self._gate: Gate | None = None
         """Our own, once it was shut."""
         self._excess_bytes = 0
         """What links brought for the peer since the link is full."""
-        self._overflowed = 0
+        self._overflowed = Tally()
 
     @property
     def endpoint(self) -> str:
@@ -185,10 +186,8 @@ class Link:
         return ways
 
     def _malformed(self, reason: object) -> None:
-        self._dropped += 1
-        if self._dropped & (self._dropped - 1) == 0:
-            # Powers of two: a flood of bad messages must not become a flood of log lines.
-            logger.info("message from %s ignored: %s (%d so far)", self.remote, reason, self._dropped)
+        if self._dropped.add():
+            logger.info("message from %s ignored: %s (%d so far)", self.remote, reason, self._dropped.count)
 
     def link_closed(self, error: OckamError | None) -> None:
         """Take the link out of the node."""
@@ -223,9 +222,10 @@ class Link:
             self._excess_bytes += size + _MESSAGE_BYTES
             self._router.excess_bytes += size + _MESSAGE_BYTES
             return False
-        self._overflowed += 1
-        if self._overflowed & (self._overflowed - 1) == 0:
-            logger.info("%s takes too little: %d messages for it dropped", self.remote, self._overflowed)
+        if self._overflowed.add():
+            logger.info(
+                "%s takes too little: %d messages for it dropped", self.remote, self._overflowed.count
+            )
         return True
 
     def _has_excess(self) -> bool:

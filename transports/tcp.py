@@ -22,6 +22,7 @@ from ockamlite.errors import (
     UnavailableError,
 )
 from ockamlite.routing.endpoint import Endpoint, HostPort
+from ockamlite.routing.tally import Tally
 from ockamlite.wire.framing import LENGTH, LENGTH_BYTES, VERSION, check_version, frame_length
 from ockamlite.wire.gate import Gate
 from ockamlite.wire.ports import holder_of_port
@@ -181,6 +182,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self._check: asyncio.TimerHandle | None = None
         self._began = self._loop.time()
         """When the frame (or version byte) we wait for was begun; infinite when none is."""
+        self._too_long = Tally()
         self._stalled_since = math.inf
         """Since when it is full, or has taken another buffer's worth."""
         self._stalled_bytes = 0
@@ -206,7 +208,9 @@ class TcpLink(asyncio.BufferedProtocol):
         size = len(head) + len(payload)
         if size > self._limits.message_bytes:
             # The link stays: others may be able to make us forward what grew too long on its way.
-            logger.warning("%s: message of %d bytes is too long and not sent", self.endpoint, size)
+            if self._too_long.add():
+                text = "%s: message of %d bytes is too long and not sent (%d so far)"
+                logger.warning(text, self.endpoint, size, self._too_long.count)
             return None
         if self._gate.is_shut:
             self._stalled_bytes += size

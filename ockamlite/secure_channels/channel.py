@@ -17,6 +17,7 @@ from ockamlite.links import HeldFlow
 from ockamlite.routing.codec import RouteMemory
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import EMPTY_ROUTE, Route
+from ockamlite.routing.tally import Tally
 from ockamlite.secure_channels.message import (
     NO_PADDING,
     Close,
@@ -97,6 +98,7 @@ class SecureChannel:
         LinkClosedError if the channel ended before.
         """
         self._memory = RouteMemory()
+        self._malformed = Tally()
         self._heard = False
         self._answers_probes = False
         self._trials = _MISSES
@@ -204,7 +206,10 @@ class SecureChannel:
                 self.flow.held_by = gate
             return gate  # noqa: TRY300  (an else would only move it)
         except RemoteError as error:
-            logger.info("%r: malformed message ignored: %s", self, error)
+            if self._malformed.add():
+                logger.info(
+                    "%r: malformed message ignored: %s (%d so far)", self, error, self._malformed.count
+                )
             return None
 
     def _control(self, plaintext: bytes) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ockamlite import bare
 from ockamlite.errors import ClosedError, UsageError
 from ockamlite.links import carrier
+from ockamlite.routing.tally import Tally
 from ockamlite.wire.gate import Gate
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Mailbox:
         self._link_gates: dict[Flow, Gate] = {}
         """For links that are not read from."""
         self._needed: Flow | None = None
-        self._dropped = 0
+        self._dropped = Tally()
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
         self.taker: asyncio.Task[Any] | None = None
@@ -142,11 +143,10 @@ class Mailbox:
             return False
         if carrier(message.flow) is not self._needed:
             return False
-        self._dropped += 1
-        if self._dropped & (self._dropped - 1) == 0:
+        if self._dropped.add():
             logger.warning(
                 "%s: too many messages for a worker that waits to answer (%d dropped so far)",
-                message.onward[0].name, self._dropped,
+                message.onward[0].name, self._dropped.count,
             )  # fmt: skip
         return True
 

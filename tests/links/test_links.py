@@ -379,3 +379,16 @@ async def test_a_link_on_which_something_lives_never_gives_way(monkeypatch: pyte
     hall.now += 10_000
     assert hall.enter("192.0.2.2:2") is None
     assert hall.is_in(link)
+
+
+async def test_messages_too_long_to_send_are_counted_not_listed(caplog: pytest.LogCaptureFixture) -> None:
+    limits = dataclasses.replace(LIMITS, message_bytes=2000)
+    async with Node(limits=limits) as there, Node() as here:
+        listener = await there.listen("tcp:127.0.0.1:0")
+        link = await here.connect(listener.endpoint)
+        await here.ask(link.route / "echo", b"")
+        (theirs,) = listener.links
+        for _ in range(1000):
+            there.router.deliver(Message(theirs.route / "x", EMPTY_ROUTE, bytes(1999)))
+    lines = [record for record in caplog.records if "too long and not sent" in record.getMessage()]
+    assert len(lines) == 10

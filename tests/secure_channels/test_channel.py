@@ -143,6 +143,19 @@ async def test_a_message_that_is_none_is_ignored_and_the_channel_goes_on(pair: A
     assert await works(pair.alice, channel)
 
 
+async def test_malformed_messages_of_a_peer_are_counted_not_listed(
+    pair: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await pair.start()
+    channel, _ = await opened(pair)
+    for _ in range(1000):
+        channel._transmit(b"\xff")
+    assert await works(pair.alice, channel)
+    lines = [record for record in caplog.records if "malformed message" in record.getMessage()]
+    assert len(lines) == 10
+
+
 async def test_w16_a_refresh_that_holds_brings_the_new_history_and_no_other_changes_anything(
     pair: Any,
 ) -> None:
