@@ -78,7 +78,7 @@ class Limits:
     """Bytes of them."""
     link_buffer_bytes: int = 128 * 1024
     """Bytes waiting in a link before its senders wait: more only adds delay for those behind."""
-    link_hold_s: float = 2.0
+    link_hold_s: float = 6.0
     """How long a full link may keep others from being read from: nobody may stop his neighbours."""
     link_hold_alone_s: float = 10.0
     """The same if what is not read has nowhere else to go; well below the stall that ends a link."""

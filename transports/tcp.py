@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _READ_BYTES = 256 * 1024
+_NOTSENT_BYTES = 128 * 1024
 _CONNECT_TIMEOUT_S = 10.0
 _FRAME_TIMEOUT_S = 60.0
 """How long a begun frame may take: a megabyte at modem speed, but not a byte a second for ever."""
@@ -139,13 +140,19 @@ class TcpListener:
 
 
 def _tune(sock: socket.socket) -> None:
-    """Notice within half a minute that a peer vanished; asyncio has set TCP_NODELAY already."""
+    """Notice within half a minute that a peer vanished, and at once whether a slow one still takes something.
+
+    Without the last option the kernel takes megabytes from us and then, for seconds, nothing: what is
+    sent beside a bulk transfer would wait behind them, and a slow peer would seem to have stopped.
+    asyncio has set TCP_NODELAY already.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", 10),
         ("TCP_KEEPINTVL", 5),
         ("TCP_KEEPCNT", 3),
         ("TCP_USER_TIMEOUT", 60_000),
+        ("TCP_NOTSENT_LOWAT", _NOTSENT_BYTES),
     ):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
