@@ -7,6 +7,7 @@ The first level answers "whose fault is it?":
     │   ├── UsageError            an option, endpoint, route or text that cannot be understood
     │   ├── NotFoundError         no worker, identity or transport of that name
     │   ├── AlreadyExistsError    an address, name or file that is taken
+    │   ├── NotAllowedError       what our own access control forbids
     │   └── ClosedError           the object was closed before
     ├── RemoteError           the peer broke the rules of the wire, or is not who we trust
     │   ├── DecodeError           bytes that are not what the format says
@@ -56,6 +57,10 @@ class NotFoundError(LocalError):
 
 class AlreadyExistsError(LocalError):
     """An address, name or file that is taken."""
+
+
+class NotAllowedError(LocalError):
+    """What our own access control forbids."""
 
 
 class ClosedError(LocalError):

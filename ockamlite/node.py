@@ -394,17 +394,28 @@ class Node:
         return context
 
     def start_worker(
-        self, name: str | None, worker: Worker | Handle, *, allowed: AccessControl | None = None
+        self,
+        name: str | None,
+        worker: Worker | Handle,
+        *,
+        allowed: AccessControl | None = None,
+        may_send: Callable[[Route], bool] | None = None,
     ) -> Address:
         """Start a worker, or an async function ``(context, message)`` as one.
 
         Nothing outside this node reaches it until :meth:`open`.
 
+        Args:
+            name: its address; a random one if absent.
+            worker: what handles its messages.
+            allowed: incoming access control, asked for what comes by links and channels.
+            may_send: outgoing access control, asked for the route of whatever its context sends.
+
         Raises:
             AlreadyExistsError: the name is taken.
         """
         made = as_worker(worker)
-        context, address = self._new_context(name, allowed)
+        context, address = self._new_context(name, allowed, may_send)
         _ = self._run(run(made, context), context, f"worker {address.name}")
         return address
 
@@ -424,10 +435,15 @@ class Node:
         task.add_done_callback(lambda _: self._forget_context(context))
         return task
 
-    def _new_context(self, name: str | None, allowed: AccessControl | None = None) -> tuple[Context, Address]:
+    def _new_context(
+        self,
+        name: str | None,
+        allowed: AccessControl | None = None,
+        may_send: Callable[[Route], bool] | None = None,
+    ) -> tuple[Context, Address]:
         self._check_running()
         address = Address.local(name) if name is not None else self.router.add_random(lambda _: None)
-        context = Context(self.router, self.limits, address)
+        context = Context(self.router, self.limits, address, may_send)
         if name is None:
             self.router.remove(address)
         self.router.add(address, context.mailbox.put, allowed=allowed)

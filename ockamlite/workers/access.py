@@ -1,4 +1,4 @@
-"""Who may send to a worker: incoming access control, asked on delivery."""
+"""Who may send to a worker, asked on delivery; and where a worker may send to, asked on sending."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ockamlite.routing.address import Address
     from ockamlite.routing.message import Message
+    from ockamlite.routing.route import Route
+
+
+class AllowRoutes:
+    """Outgoing: only routes whose first hop is one of these addresses, as a link's or a worker's."""
+
+    def __init__(self, *first_hops: Address) -> None:
+        self._first_hops = frozenset(first_hops)
+
+    def __call__(self, onward: Route) -> bool:
+        """True if the route begins with one of the addresses."""
+        return bool(onward) and onward[0] in self._first_hops
 
 
 class AllowAll:

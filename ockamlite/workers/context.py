@@ -6,13 +6,13 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ockamlite.errors import AnswerTimeoutError, ClosedError, LinkClosedError, UsageError
+from ockamlite.errors import AnswerTimeoutError, ClosedError, LinkClosedError, NotAllowedError, UsageError
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
 from ockamlite.workers.mailbox import Mailbox, Received, encode_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ockamlite.limits import Limits
     from ockamlite.routing.address import Address
@@ -22,8 +22,15 @@ if TYPE_CHECKING:
 class Context:
     """An address with a mailbox, and the means to use them."""
 
-    def __init__(self, router: Router, limits: Limits, address: Address) -> None:
+    def __init__(
+        self,
+        router: Router,
+        limits: Limits,
+        address: Address,
+        may_send: Callable[[Route], bool] | None = None,
+    ) -> None:
         self._router = router
+        self._may_send = may_send
         self._limits = limits
         self.mailbox = Mailbox(limits)
         self.address = address
@@ -34,11 +41,12 @@ class Context:
         Waits while the way is full. Bytes go as they are, a str or a dataclass as BARE.
 
         Raises:
+            NotAllowedError: the worker's outgoing access control forbids the route.
             NotFoundError: the first hop does not exist.
             UsageError: the body is larger than a message.
         """
         payload = check_size(encode_body(body), self._limits)
-        onward = Route.of(route)
+        onward = self._allowed(route)
         gate = self._router.deliver(Message(onward, Route((self.address,)), payload))
         if gate is not None:
             with self._needing(onward):
@@ -68,11 +76,18 @@ class Context:
         Raises:
             AnswerTimeoutError: no answer in time; the peer may not be there, or not trust us.
             LinkClosedError: the link or channel ended before the answer came.
+            NotAllowedError: the worker's outgoing access control forbids the route.
             NotFoundError: the first hop does not exist.
         """
-        onward = Route.of(route)
+        onward = self._allowed(route)
         with self._needing(onward):
             return await ask(self._router, self._limits, onward, encode_body(body), timeout_s)
+
+    def _allowed(self, route: Route | str) -> Route:
+        onward = Route.of(route)
+        if self._may_send is not None and not self._may_send(onward):
+            raise NotAllowedError(f"{self.address.name} may not send along {onward}")
+        return onward
 
     @contextmanager
     def _needing(self, onward: Route) -> Iterator[None]:

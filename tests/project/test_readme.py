@@ -148,7 +148,7 @@ def test_every_block_is_of_a_kind_that_is_run_here() -> None:
         ROOT / "README.md",
         ROOT / "SECURITY.md",
         ROOT / "CHANGELOG.md",
-        ROOT / "docs/transports.md",
+        ROOT / "docs/write-a-transport.md",
     ):
         assert {language for language, _ in FENCE.findall(path.read_text())} <= {
             "console",
@@ -203,7 +203,7 @@ def test_the_python_of_the_readme_is_the_first_example() -> None:
 async def test_the_transport_of_the_docs_carries_messages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "docs/transports.md").read_text()
+    text = (ROOT / "docs/write-a-transport.md").read_text()
     names: dict[str, Any] = {}
     for code in blocks(text, "python"):
         exec(code, names)
@@ -212,7 +212,7 @@ async def test_the_transport_of_the_docs_carries_messages(
 
 
 def test_the_entry_point_of_the_docs_is_one_that_is_looked_for() -> None:
-    (shown,) = blocks((ROOT / "docs/transports.md").read_text(), "toml")
+    (shown,) = blocks((ROOT / "docs/write-a-transport.md").read_text(), "toml")
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = tomllib.loads(shown)["project"]["entry-points"]
     assert groups.keys() <= ours["project"]["entry-points"].keys()
@@ -227,7 +227,7 @@ def test_the_limits_that_the_readme_names_are_those_that_hold() -> None:
     assert f"| {LIMITS.message_bytes // 2**20} MiB |" in text
 
 
-@pytest.mark.parametrize("name", ["README.md", "SECURITY.md", "CHANGELOG.md", "docs/transports.md"])
+@pytest.mark.parametrize("name", ["README.md", "SECURITY.md", "CHANGELOG.md", "docs/write-a-transport.md"])
 def test_a_link_to_a_file_leads_somewhere(name: str) -> None:
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
