@@ -11,7 +11,7 @@ import random
 import socket
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -29,7 +29,7 @@ from transports.tcp import TcpTransport
 from transports.udp import UdpTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
     from boards.emulation.line import MemoryPort
     from ockamlite.errors import OckamError
@@ -182,8 +182,8 @@ def serial() -> Kind:
 class Cabled:
     """A machine with a cable from one port to another: it listens at one end and dials from the other."""
 
-    kind = "serial"
-    options = SerialTransport.options
+    kind: ClassVar[str] = "serial"
+    options: ClassVar[Collection[str]] = SerialTransport.options
 
     def __init__(self, line: MemoryLine, limits: Limits) -> None:
         self.listen = self._at("listening", line, limits).listen
