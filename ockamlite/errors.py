@@ -22,6 +22,7 @@ The first level answers "whose fault is it?":
     └── StateError            what is kept on disk
         ├── DamagedStateError     a database or file that cannot be read
         ├── PermissionsError      permissions too wide or too narrow
+        ├── ClockError            a clock that cannot be right
         └── StorageError          disk full, read-only, I/O error
 
 A peer can never cause a ``LocalError``. Anything outside this tree is a defect of ockamlite.
@@ -117,6 +118,10 @@ class DamagedStateError(StateError):
 
 class PermissionsError(StateError):
     """Permissions that are too wide or too narrow."""
+
+
+class ClockError(StateError):
+    """A clock that cannot be right."""
 
 
 class StorageError(StateError):

@@ -8,6 +8,7 @@ from typing import Final
 from ockamlite.errors import (
     AlreadyExistsError,
     AnswerTimeoutError,
+    ClockError,
     ClosedError,
     DamagedStateError,
     LinkError,
@@ -29,6 +30,7 @@ IO: Final = 74
 TEMPORARY: Final = 75
 PROTOCOL: Final = 76
 REFUSED: Final = 77
+CONFIGURATION: Final = 78
 
 CODES: Final[tuple[tuple[type[OckamError], int], ...]] = (
     (ClosedError, DEFECT),
@@ -40,6 +42,7 @@ CODES: Final[tuple[tuple[type[OckamError], int], ...]] = (
     (LinkError, UNAVAILABLE),
     (DamagedStateError, BAD_DATA),
     (PermissionsError, REFUSED),
+    (ClockError, CONFIGURATION),
     (StateError, IO),
     (OckamError, DEFECT),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from ockamlite.errors import StateError
+from ockamlite.errors import ClockError
 
 CLOCK_FLOOR: Final = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 """Before this program was written."""
@@ -19,11 +19,11 @@ def check_clock(now: float, *, floor: int = CLOCK_FLOOR) -> None:
         floor: the earliest time that can be true.
 
     Raises:
-        StateError: the clock stands before it.
+        ClockError: the clock stands before it.
     """
     if now < floor:
         shown = datetime.fromtimestamp(max(now, 0), UTC).date()
-        raise StateError(
+        raise ClockError(
             f"this machine's clock stands at {shown}, which cannot be",
             hint="set the clock, or wait until it is synchronized (timedatectl status)",
         )

@@ -26,6 +26,7 @@ from ockamlite.secure_channels.message import (
     decode_application_head,
     decode_message,
     encode_message,
+    padding_for,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class SecureChannel:
         self._decryptor = decryptor
         self._on_refresh = on_refresh
         self._on_closed: list[Callable[[SecureChannel], None]] = []
+        self.pads = False
+        """Hide the lengths of messages in buckets."""
         self.identity = peer
         """What the peer proved in the handshake."""
         self._under = router.flow_of(remote_route[0])
@@ -178,7 +181,8 @@ class SecureChannel:
     def _encrypt(self, message: Message) -> Gate | None:
         onward, back, payload, _ = message
         head = application_prefix(onward.rest, back, len(payload))
-        sealed = self._sealer.seal(b"".join((head, payload, NO_PADDING)))
+        padding = padding_for(len(head) + len(payload)) if self.pads else NO_PADDING
+        sealed = self._sealer.seal(b"".join((head, payload, padding)))
         return self._router.deliver(Message(self._remote_route, EMPTY_ROUTE, sealed))
 
     def decrypt(self, message: Message) -> Gate | None:

@@ -61,13 +61,21 @@ class SecureChannels:
     """The secure channels of one node."""
 
     def __init__(
-        self, router: Router, limits: Limits, identity: LocalIdentity, store: Store, on_event: OnEvent
+        self,
+        router: Router,
+        limits: Limits,
+        identity: LocalIdentity,
+        store: Store,
+        on_event: OnEvent,
+        *,
+        pads: bool = False,
     ) -> None:
         self.limits = limits
         self._router = router
         self._identity = identity
         self._store = store
         self._on_event = on_event
+        self._pads = pads
         self._budget = RekeyBudget(limits.speculative_rekeys_per_s)
         self._histories = VerifiedHistories()
         self._channels: set[SecureChannel] = set()
@@ -173,6 +181,7 @@ class SecureChannels:
     def adopt(self, channel: SecureChannel, trust: Trust) -> None:
         """Take over a new channel, and remember its peer now that it is trusted."""
         self._end_revoked(channel.identity)
+        channel.pads = self._pads
         self._channels.add(channel)
         channel.on_closed(self._channels.discard)
         try:

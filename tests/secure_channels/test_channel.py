@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time as wall_clock
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from ockamlite.errors import AnswerTimeoutError, LinkClosedError, NotFoundError
 from ockamlite.identities.local import LocalIdentity
 from ockamlite.identities.store import MemoryStore
 from ockamlite.limits import LIMITS
+from ockamlite.node import Node
 from ockamlite.routing.address import Address
 from ockamlite.routing.codec import decode_message, encode_message_head
 from ockamlite.routing.route import EMPTY_ROUTE, Route
@@ -27,7 +29,6 @@ from ockamlite.secure_channels.trust import TrustEveryone, TrustIdentifiers
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ockamlite.node import Node
     from ockamlite.routing.message import Message
     from ockamlite.workers.context import Context
     from ockamlite.workers.mailbox import Received
@@ -572,3 +573,34 @@ async def test_an_ended_channel_cannot_be_waited_for(pair: Any) -> None:
     pair.link.close()
     with pytest.raises(LinkClosedError, match=r"secure channel with I.* ended: closed here"):
         await waiting
+
+
+def _noting(sealer: Any, lengths: list[int]) -> Any:
+    """A sealer that notes how long the messages are."""
+
+    def seal(data: bytes) -> bytes:
+        lengths.append(len(data))
+        sealed: bytes = sealer.seal(data)
+        return sealed
+
+    return SimpleNamespace(seal=seal)
+
+
+async def test_w13_a_node_hides_the_lengths_of_what_it_sends() -> None:
+    sizes: dict[bool, set[int]] = {}
+    for hide in (False, True):
+        async with Node(hide_lengths=hide) as alice, Node() as bob:
+            listener = bob.secure_channel_listener("listener", trust=TrustEveryone())
+            echoes = bob.start_worker("echoes", answers)
+            bob.open(echoes, listener)
+            links = await bob.listen("tcp:127.0.0.1:0")
+            bob.open(listener.address, links)
+            link = await alice.connect(links.endpoint)
+            channel = await alice.secure_channel(link.route / "listener", trust=TrustEveryone())
+            sent: list[int] = []
+            channel._sealer = _noting(channel._sealer, sent)
+            for size in range(0, 60, 7):
+                assert (await alice.ask(channel.route / "echoes", bytes(size))).payload == bytes(size)
+            sizes[hide] = set(sent)
+    assert len(sizes[False]) > 5
+    assert sizes[True] <= {64, 256}
