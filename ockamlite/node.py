@@ -18,6 +18,7 @@ from ockamlite.links import Link, Listener
 from ockamlite.paths import Opened, Path, open_hops
 from ockamlite.portals.inlet import FixedWay, Inlet, Way
 from ockamlite.portals.outlet import Outlet
+from ockamlite.portals.protocol import HEAD_BYTES
 from ockamlite.relays.remote import RemoteRelay
 from ockamlite.relays.service import RelayService
 from ockamlite.routing.address import Address
@@ -68,6 +69,7 @@ class Node:
             ``ockamlite.transports``).
         limits: bounds on what peers can make us hold or wait for.
         on_event: called with what an operator wants to know.
+        hide_lengths: pad what goes through secure channels, so that its length tells less.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Node:
         transports: Iterable[Transport] = (),
         limits: Limits = LIMITS,
         on_event: OnEvent | None = None,
+        hide_lengths: bool = False,
     ) -> None:
         self.limits = limits
         self.router = Router()
@@ -85,7 +88,7 @@ class Node:
         self.identity = identity if identity is not None else LocalIdentity.ephemeral(int(time.time()))
         self._transports: dict[str, Transport] = {transport.kind: transport for transport in transports}
         self._on_event = on_event
-        self._shared = bytearray(limits.portal_chunk_bytes)
+        self._shared = bytearray(HEAD_BYTES + limits.portal_chunk_bytes)
         self._tasks: set[asyncio.Task[None]] = set()
         self._links: set[Link] = set()
         self._listeners: list[Listener] = []
@@ -96,7 +99,9 @@ class Node:
         self._running = False
         self._ended: asyncio.Future[None] | None = None
         self._echo = Address.local("echo")
-        self._channels = SecureChannels(self.router, limits, self.identity, self.store, self._emit)
+        self._channels = SecureChannels(
+            self.router, limits, self.identity, self.store, self._emit, pads=hide_lengths
+        )
         self._forwarder: Forwarder | None = None
 
     # -- life -----------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ DISCONNECT: Final = b"\x02"
 RESET: Final = b"\x03\x00\x01\xff\xff"
 """An end with an error: a Payload without data, with a packet counter that cannot be right. Every
 Ockam release gives a connection up that misses packets; Disconnect alone would look like a good end."""
+HEAD_BYTES: Final = 6
+"""Room for the head of a Payload of any size that we send."""
 _PAYLOAD: Final = 3
 _COUNTER_BYTES: Final = 3
 

@@ -18,6 +18,7 @@ from ockamlite.errors import NotFoundError, RemoteError
 from ockamlite.events import SessionClosed
 from ockamlite.portals.protocol import (
     DISCONNECT,
+    HEAD_BYTES,
     RESET,
     Kind,
     MissingDataError,
@@ -71,7 +72,8 @@ class Session(asyncio.BufferedProtocol):
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
-        self._shared = memoryview(shared)[: limits.portal_chunk_bytes]
+        self._shared = shared
+        self._chunk = memoryview(shared)[HEAD_BYTES : HEAD_BYTES + limits.portal_chunk_bytes]
         self._peer_route = EMPTY_ROUTE
         self._transport: asyncio.Transport | None = None
         self._gate = Gate(self._loop)
@@ -323,12 +325,16 @@ class Session(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """One chunk; all sessions share the memory, each empties it before the next reads."""
-        return self._shared
+        return self._chunk
 
     def buffer_updated(self, nbytes: int) -> None:
         """Send what the application wrote."""
         self.portal.sent_bytes += nbytes
-        gate = self.send(b"".join((encode_payload_head(nbytes), self._shared[:nbytes])))
+        head = encode_payload_head(nbytes)
+        start = HEAD_BYTES - len(head)
+        self._shared[start:HEAD_BYTES] = head
+        # In place, before the data: whoever keeps a payload copies it.
+        gate = self.send(memoryview(self._shared)[start : HEAD_BYTES + nbytes])
         if gate is not None:
             self._pause(gate)
 
