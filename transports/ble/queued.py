@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -17,7 +18,7 @@ _FLUSH_S: Final = 1.0
 _WAITING_VALUES: Final = 16
 
 
-class QueuedConnection:
+class QueuedConnection(ABC):
     """See :class:`transports.ble.radio.Connection`; what knows the library is below it."""
 
     failures: ClassVar[tuple[type[Exception], ...]] = (OSError,)
@@ -39,13 +40,13 @@ class QueuedConnection:
 
     # -- for who knows the library --------------------------------------------------------------
 
+    @abstractmethod
     async def put(self, value: bytes) -> None:
         """Write one value; may raise what :attr:`failures` names."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def leave(self) -> None:
         """Disconnect, if still connected; raises nothing."""
-        raise NotImplementedError
 
     def received(self, value: bytes) -> None:
         """A value came."""
