@@ -21,8 +21,9 @@ PING: Final = b"\x00"
 PONG: Final = b"\x01"
 DISCONNECT: Final = b"\x02"
 RESET: Final = b"\x03\x00\x01\xff\xff"
-"""An end with an error: a Payload without data, with a packet counter that cannot be right. Every
-Ockam release gives a connection up that misses packets; Disconnect alone would look like a good end."""
+"""An end with an error: a Payload without data, with a packet counter that cannot be right. A
+peer that checks the counter gives the connection up, any other finds the Disconnect behind it, which
+alone would look like a good end."""
 HEAD_BYTES: Final = 6
 """Room for the head of a Payload of any size that we send."""
 _PAYLOAD: Final = 3
