@@ -18,7 +18,8 @@ PYTEST_ARGS ?=
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-BUILT_PEER := tests/interop/rust-peer/target/release/ockam-peer
+PEER := tests/interop/rust-peer
+PEER_TARGET := $(abspath $(or $(CARGO_TARGET_DIR),$(PEER)/target))
 
 .PHONY: demo test check check-format check-lint check-types bench interop install clean
 .DEFAULT_GOAL := test
@@ -49,9 +50,11 @@ ifdef OCKAM_PEER
 interop: $(STAMP)
 	$(PY) -m pytest tests/interop $(PYTEST_ARGS)
 else
-interop: export OCKAM_PEER = $(abspath $(BUILT_PEER))
+interop: export OCKAM_PEER = $(PEER_TARGET)/release/ockam-peer
 interop: $(STAMP)
-	cd tests/interop/rust-peer && cargo build --release --locked
+	@cargo --version >/dev/null 2>&1 || { echo "no cargo to build the Rust peer with; try:" \
+		"https://rustup.rs, or OCKAM_PEER=BINARY make interop" >&2; exit 1; }
+	cargo build --release --locked --manifest-path $(PEER)/Cargo.toml --target-dir "$(PEER_TARGET)"
 	$(PY) -m pytest tests/interop $(PYTEST_ARGS)
 endif
 
