@@ -12,6 +12,7 @@ from ockamlite.routing.endpoint import Endpoint
 from ockamlite.routing.link_hops import TYPES, asked_endpoint
 from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import Route
+from ockamlite.routing.tally import Tallies, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -98,7 +99,8 @@ class Forwarder:
         self._by_address: dict[Address, _Dialled] = {}
         self._sources: dict[Flow, _Source] = {}
         self._waiting: dict[Address, deque[Message]] = {}
-        self._refused = 0
+        self._refused = Tally()
+        self._failed = Tallies()
         self._loop = asyncio.get_running_loop()
 
     def allow(self, rules: Iterable[str]) -> None:
@@ -125,10 +127,9 @@ class Forwarder:
             endpoint = self._endpoint(target)
             why = "not allowed here" if endpoint is None else self._no_room(message.flow)
             if endpoint is None or why:
-                self._refused += 1
-                if self._refused & (self._refused - 1) == 0:
-                    # Powers of two: a flood of them must not become a flood of log lines.
-                    logger.info("message for %s not forwarded: %s (%d so far)", target, why, self._refused)
+                if self._refused.add():
+                    so_far = self._refused.count
+                    logger.info("message for %s not forwarded: %s (%d so far)", target, why, so_far)
                 return None
             waiting = self._waiting[target] = deque()
             source = self._source(message.flow)
@@ -210,7 +211,8 @@ class Forwarder:
         try:
             link = await self._connect(endpoint)
         except OckamError as error:
-            logger.warning("cannot forward to %s: %s", endpoint, error)
+            if count := self._failed.add(target):
+                logger.warning("cannot forward to %s: %s (%d so far)", endpoint, error, count)
             not_before = loop.time() + _REFUSE_S
             del self._waiting[target]
         else:
@@ -233,13 +235,13 @@ class Forwarder:
             for message in self._waiting.pop(target, ()):
                 self._send(dialled, message)
         except NotFoundError as error:
-            logger.info("link to %s has ended already: %s", link.endpoint, error)
+            logger.debug("link to %s has ended already: %s", link.endpoint, error)
         if source is not None and not dialled.users:
             self._end(dialled)  # who wanted it has gone meanwhile
         while not link.closed.done():
             left_s = dialled.used_at + _IDLE_S - self._loop.time()
             if left_s <= 0:
-                logger.info("link to %s carried nothing for %g s", link.endpoint, _IDLE_S)
+                logger.debug("link to %s carried nothing for %g s", link.endpoint, _IDLE_S)
                 self._end(dialled)
             await asyncio.wait([link.closed], timeout=left_s if left_s > 0 else None)
         del self._by_address[link.address]

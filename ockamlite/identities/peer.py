@@ -173,7 +173,7 @@ def _verify_credentials(
 ) -> tuple[VerifiedCredential, ...]:
     """Those that hold; of several by one authority the one that lasts longest."""
     if presented and not authorities:
-        logger.info("credentials of %s ignored: no authority is configured", subject.identifier)
+        logger.debug("credentials of %s ignored: no authority is configured", subject.identifier)
         return ()
     found: dict[Identifier, VerifiedCredential] = {}
     for one in presented:

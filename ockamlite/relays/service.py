@@ -14,6 +14,7 @@ from ockamlite.relays.protocol import PREFIX, RANDOM_SERVICE, STATIC_SERVICE, de
 from ockamlite.routing.address import Address
 from ockamlite.routing.message import Flow, Message
 from ockamlite.routing.route import Route
+from ockamlite.routing.tally import Tallies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,8 @@ class RelayService:
         """How many of them each link has, or each identity over all its channels."""
         self._talks: dict[Flow, Conversations] = {}
         self._open_to: list[Flow] = []
+        self._refusals = Tallies()
+        self._takeovers = Tallies()
         for address in self.addresses:
             router.add(address, self._register)
 
@@ -91,12 +94,17 @@ class RelayService:
             name = decode_registration(message.payload)
             relay = self._relay(name, flow, message.return_route)
         except RemoteError as error:
-            peer = str(flow.peer) if flow is not None and flow.peer is not None else None
-            logger.warning("relay registration refused: %s", error)
-            self._on_event(Refused(peer, message.onward[0].name, str(error)))
+            self._refuse(flow, message.onward[0], error)
             return None
         answer = bare.encode_str(relay.address.name)
         return self._router.deliver(Message(message.return_route, Route((relay.address,)), answer))
+
+    def _refuse(self, flow: Flow | None, at: Address, error: RemoteError) -> None:
+        """Say why, as long as that is news."""
+        peer = str(flow.peer) if flow is not None and flow.peer is not None else None
+        if count := self._refusals.add(peer):
+            logger.warning("relay registration refused: %s (%d so far)", error, count)
+            self._on_event(Refused(peer, at.name, str(error)))
 
     def _relay(self, name: str | None, flow: Flow, back: Route) -> Relay:
         address = Address.local(self._prefix + (name if name is not None else os.urandom(16).hex()))
@@ -112,13 +120,16 @@ class RelayService:
             others = self._held[_holder(flow)] - (known is not None and known.flow.peer is not None)
             if others >= self._limits.relays_per_peer:
                 raise ProtocolError("this peer has as many registrations as it may")
+            # Two that both want a name take it in turns, for as long as they like.
+            is_news = known is None or self._takeovers.add(address)
             if known is not None:
-                known.end("registered anew")
+                known.end("registered anew", is_news=bool(is_news))
             known = Relay(self._router, address, flow, self._conversations(flow), self._forget)
             self._relays[address] = known
             self._held[_holder(flow)] += 1
             self._router.open(address, self._open_to)
-            logger.info("relay %s registered by %s", address.name, flow.name)
+            if is_news:
+                logger.info("relay %s registered by %s", address.name, flow.name)
         known.onward = Route(back[:-1])
         return known
 
@@ -217,12 +228,13 @@ class Relay:
             router.remove(address)
             raise
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, *, is_news: bool = True) -> None:
         """Forward no more."""
         self.flow.watchers.discard(self)
         self._router.remove(self.address)
         self._on_end(self)
-        logger.info("relay %s ended: %s", self.address.name, reason)
+        if is_news:
+            logger.info("relay %s ended: %s", self.address.name, reason)
 
     def flow_lost_messages(self) -> None:
         """A relay promises no order."""

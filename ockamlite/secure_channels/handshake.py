@@ -27,6 +27,7 @@ from ockamlite.identities.peer import PeerIdentity, verify_handshake_payload, ve
 from ockamlite.routing.address import Address
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
+from ockamlite.routing.tally import Tallies
 from ockamlite.secure_channels.channel import SecureChannel
 from ockamlite.secure_channels.listener import SecureChannelListener
 from ockamlite.secure_channels.nonces import RekeyBudget
@@ -53,8 +54,6 @@ _TRIES_S: Final = (1.5, 3.0, 6.0)
 """Pauses before another message 1: a lost message must not cost the whole time-out."""
 _REFUSED_S: Final = 1.0
 """After a refusal, how long a better answer may still come: anybody on the way can send a bad one."""
-_REPORTS: Final = 20
-"""Refusals reported at once; after that one a second, since strangers can make as many as they like."""
 
 
 class SecureChannels:
@@ -81,9 +80,8 @@ class SecureChannels:
         self._channels: set[SecureChannel] = set()
         self._listeners: set[SecureChannelListener] = set()
         self._openings: set[_Opening] = set()
-        self._reports_left = float(_REPORTS)
-        self._reported_at = 0.0
-        self._unreported = 0
+        self._refusals = Tallies()
+        self._refreshes_ignored = Tallies()
 
     def close(self) -> None:
         """Close every channel and listener; whoever waits for a channel gets a ClosedError."""
@@ -206,8 +204,8 @@ class SecureChannels:
             )  # fmt: skip
             self._store.remember(peer.identity, int(time.time()), add=False)
         except OckamError as error:
-            if self._may_report():
-                logger.warning("refresh of %s ignored: %s", channel.peer, error)
+            if count := self._refreshes_ignored.add(channel.peer):
+                logger.warning("refresh of %s ignored: %s (%d so far)", channel.peer, error, count)
             return
         self._end_revoked(peer)
         channel.identity = peer
@@ -224,26 +222,12 @@ class SecureChannels:
             ):
                 channel.close("the peer has revoked the key that opened it")
 
-    def _may_report(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        self._reports_left = min(float(_REPORTS), self._reports_left + now - self._reported_at)
-        self._reported_at = now
-        if self._reports_left < 1.0:
-            self._unreported += 1
-            return False
-        self._reports_left -= 1.0
-        if self._unreported:
-            logger.warning("%d more refusals were not reported", self._unreported)
-            self._unreported = 0
-        return True
-
     def refused(self, at: str, error: OckamError) -> None:
         """Say who was refused, and why; not every one of very many."""
-        if not self._may_report():
-            return
         peer = getattr(error, "peer", None)
-        logger.warning("secure channel refused at %s: %s", at, error)
-        self._on_event(Refused(str(peer) if peer is not None else None, at, str(error)))
+        if count := self._refusals.add(peer):
+            logger.warning("secure channel refused at %s: %s (%d so far)", at, error, count)
+            self._on_event(Refused(str(peer) if peer is not None else None, at, str(error)))
 
 
 class _Opening:

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, TypeAlias
 
 from ockamlite.errors import OckamError
+from ockamlite.routing.tally import Tallies
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -58,16 +59,21 @@ def as_worker(worker: Worker | Handle) -> Worker:
 
 
 async def run(worker: Worker, context: Context) -> None:
-    """Handle messages until cancelled. An error of the worker is logged; it goes on with the next."""
+    """Handle messages until cancelled. An error is logged, the often seen now and then; on it goes."""
     await worker.started(context)
+    # What a worker fails on may be a stranger's message, as often as he likes: counted by kind.
+    failures = Tallies()
     try:
         while True:
             message = await context.mailbox.get()
             try:
                 await worker.handle(context, message)
             except OckamError as error:
-                logger.warning("worker %s: %s", context.address.name, error)
-            except Exception:  # a user's code may raise anything; its worker survives
-                logger.exception("worker %s failed on a message", context.address.name)
+                if count := failures.add(type(error)):
+                    logger.warning("worker %s: %s (%d so far)", context.address.name, error, count)
+            except Exception as error:  # a user's code may raise anything; its worker survives
+                if count := failures.add(type(error)):
+                    text = "worker %s failed on a message (%d so far)"
+                    logger.exception(text, context.address.name, count)
     finally:
         await worker.stopped(context)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ockamlite import forwarding
-from ockamlite.errors import AnswerTimeoutError, NotFoundError, UsageError
+from ockamlite.errors import AnswerTimeoutError, NotFoundError, UnavailableError, UsageError
 from ockamlite.routing.address import SERIAL, TCP, Address
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
@@ -169,6 +169,29 @@ async def test_a_flood_to_an_unreachable_target_dials_once_a_second(
     assert len(waiting) <= 32
     assert way.link.closed.done() is False
     await until(lambda: not way.middle._forwarder._waiting)
+
+
+async def test_a_thousand_targets_that_cannot_be_reached_are_few_lines(
+    way: Way, monkeypatch: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(forwarding, "_REFUSE_S", 0.0)
+    monkeypatch.setattr(forwarding, "_LINKS_PER_SOURCE", 1000)
+    monkeypatch.setattr(forwarding, "_LINKS", 1000)
+    tried: list[Any] = []
+
+    async def fails(endpoint: Any) -> Any:
+        tried.append(endpoint)
+        raise UnavailableError(f"cannot connect to {endpoint}")
+
+    way.middle.forward("tcp")
+    monkeypatch.setattr(way.middle._forwarder, "_connect", fails)
+    context = way.client.context()
+    for port in range(1, 501):
+        for _ in range(2):
+            await context.send(way.link.route / tcp(port) / "uppercase", b"x")
+    await settled(way)
+    await until(lambda: len(tried) >= 500 and not way.middle._forwarder._waiting)
+    assert len([r for r in caplog.records if "cannot forward" in r.getMessage()]) < 100
 
 
 async def test_a_target_that_closes_at_once_is_not_dialled_more_often(

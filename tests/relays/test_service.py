@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -203,6 +204,41 @@ async def test_a_relay_has_a_bounded_number_of_names(relay: Any, raw: Any) -> No
     await peer.writer.wait_closed()
     await other.ask(Route.of("echo"), b"x")
     assert await other.ask(STATIC, bare.encode_str("a")) == bare.encode_str("forward_to_a")
+
+
+async def test_a_thousand_refused_registrations_are_ten_lines_and_ten_events(
+    net: Any, relay: Any, raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    found = await relay(may_register=lambda peer: False)
+    peer = await raw(found.port)
+    for _ in range(1000):
+        peer.send(STATIC, Route.of("r1"), bare.encode_str("pi"))
+    await peer.settle()
+    said = [text for record in caplog.records if "refused" in (text := record.getMessage())]
+    assert [text.rpartition("(")[2] for text in said] == [f"{2**n} so far)" for n in range(10)]
+    assert len(found.host.events("refused")) == 10
+    # Somebody who shows who he is gets a line of his own.
+    channels = found.host.secure_channel_listener(trust=TrustEveryone())
+    found.host.open(channels.address, found.listener)
+    found.service.open_to(channels.flow)
+    known = await net.node()
+    task = asyncio.ensure_future(register(known, await channel_to(known, found), "pi"))
+    assert (await found.host.event("refused", 11)).peer == str(known.identity.identifier)
+    task.cancel()
+
+
+async def test_two_that_take_a_name_from_each_other_for_ever_fill_no_log(
+    relay: Any, raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    found = await relay()
+    one, other = await raw(found.port), await raw(found.port)
+    for _ in range(200):
+        for peer in (one, other):
+            await peer.ask(STATIC, bare.encode_str("pi"))
+    said = [record for record in caplog.records if "forward_to_pi" in record.getMessage()]
+    assert len(said) == 1 + 2 * 9
 
 
 async def test_only_those_who_may_register_through_a_channel(net: Any, relay: Any, raw: Any) -> None:

@@ -106,6 +106,24 @@ async def test_a_worker_that_raises_goes_on_with_the_next_message(
     assert "worker moody failed on a message" in caplog.text
 
 
+async def test_a_thousand_messages_that_a_worker_fails_on_are_ten_tracebacks(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handle(context: Context, message: Received) -> None:
+        if message.payload == b"bad":
+            raise ValueError("cannot be handled")
+        await context.reply(message, message.body(str))
+
+    node.start_worker("moody", handle)
+    context = node.context()
+    for _ in range(1000):
+        await context.send("moody", b"bad")
+    await context.send("moody", b"\xff")  # another kind of failure is told of at once
+    assert (await node.ask("moody", "fine")).text == "fine"
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 10 + ["WARNING"]
+    assert caplog.records[9].getMessage() == "worker moody failed on a message (512 so far)"
+
+
 async def test_a_worker_that_cannot_start_gives_its_address_back(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
