@@ -209,10 +209,11 @@ class ReliableShell:
                     self._end_session(LinkClosedError("the peer restarted"))
                     if self._once:
                         self.close()
-                case LinkDown(reason):
+                case LinkDown(reason, by_peer):
                     if not self._closing:
                         self._closing = True
-                        self._error = self._error or LinkClosedError(reason)
+                        self._error = self._error or (LinkClosedError if by_peer else LinkBrokenError)(reason)
+                        self._deadline = self.loop.call_later(_CLOSE_S, self._pipe.abort)
                 case VersionMismatch(theirs, ours):
                     self.mismatch = event
                     logger.warning(

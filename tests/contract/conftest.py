@@ -45,7 +45,7 @@ SMALL = dataclasses.replace(
     LIMITS,
     message_bytes=2 * 1024 * 1024,
     reliable_message_bytes=2 * 1024 * 1024,
-    link_stall_s=0.4,
+    link_stall_s=1.0,
 )
 HEAD = encode_message_head(Route.of("worker"), Route.of("asker"))
 HEAD_BYTES = len(HEAD) + 5  # and the head of a long payload
@@ -68,8 +68,6 @@ class Kind:
     """Sends bytes to a listener as a peer might that knows no rules."""
     sever: Callable[[Link, Link], None]
     """Breaks a link between its two ends, given both, so that at least the first must notice."""
-    tells_stalls: bool = True
-    """False if a sender does not learn that the receiver stays busy: its own end keeps what came."""
     is_shared: bool = True
     """False if a listener has one link at a time."""
 
@@ -148,7 +146,7 @@ def ble() -> Kind:
         radio = there._shell._pipe._link
         radio.drop("the devices lost each other")
 
-    return Kind("ble", True, transport, "ble:here", lambda: "ble:nowhere", hostile, sever, False)
+    return Kind("ble", True, transport, "ble:here", lambda: "ble:nowhere", hostile, sever)
 
 
 class TwoAdapters:
@@ -175,7 +173,7 @@ def serial() -> Kind:
 
     return Kind(
         "serial", True, transport, f"serial:cable?baud={FAST_BAUD}", lambda: "serial:nowhere", hostile, sever,
-        tells_stalls=False, is_shared=False,
+        is_shared=False,
     )  # fmt: skip
 
 

@@ -254,6 +254,8 @@ def test_a_peer_that_breaks_the_rules_ends_the_link(
     (event,) = a.receive(frame, 0.0)
     assert isinstance(event, LinkDown)
     assert why in event.reason
+    assert not event.by_peer
+    assert [frame[0] >> 5 for frame in a.frames_to_send(0.0, 0)] == [frames.BYE] * 2
     assert a.is_closed
     assert a.frames_to_send(0.0, 1000) == []
     assert a.next_timer() is None
@@ -333,7 +335,7 @@ def test_a_lost_go_ahead_is_asked_for(line: Make, head: Make) -> None:
     link.b.link.hold()
     for _ in range(40):
         link.send(link.a, head("x", b"k"), b"k")
-    link.run(60.0)
+    link.run(LIMITS.link_stall_s - 1.0)
     assert link.a.link.is_up, "a peer that makes us wait is not dead"
     link.b.cut = True
     link.take(link.b, link.b.link.release(link.now))
@@ -341,6 +343,59 @@ def test_a_lost_go_ahead_is_asked_for(line: Make, head: Make) -> None:
     link.at(link.now + 0.1, lambda: setattr(link.b, "cut", False))
     link.run(6.0)
     assert len(link.b.messages) == 40
+
+
+def test_a_peer_that_takes_nothing_is_given_up_in_the_stated_time_and_both_know_why(
+    line: Make, head: Make
+) -> None:
+    link = line(SERIAL)
+    link.bring_up()
+    link.b.link.hold()
+    for _ in range(16):
+        link.send(link.a, head("x", b"k"), b"k")
+    link.run(600.0)
+    assert link.a.link.is_up, "all of it arrived, nobody waits to send"
+    began = link.now
+    link.send(link.a, head("x", b"k"), b"k")
+    link.run(600.0, lambda: link.a.link.is_closed)
+    assert link.a.events[-1] == LinkDown("the peer took nothing for 45 s")
+    assert 45.0 <= link.now - began < 45.1
+    assert link.a.link.queued_bytes == 0
+    link.run(1.0)
+    assert link.b.events[-1] == LinkDown("closed by the other side", by_peer=True)
+    assert link.b.messages == []
+
+
+def test_a_peer_that_takes_little_by_little_is_waited_for(line: Make, head: Make) -> None:
+    link = line(SERIAL)
+    link.bring_up()
+    link.b.link.hold()
+    for _ in range(40):
+        link.send(link.a, head("x", b"k"), b"k")
+    for turn in range(1, 6):
+        link.run(30.0)
+        link.take(link.b, link.b.link.release(link.now))
+        link.b.link.hold()
+        link.pump(link.b)
+        assert len(link.b.messages) == min(40, 16 * turn)
+    assert link.a.link.is_up
+    assert link.b.link.is_up
+
+
+def test_a_line_that_takes_nothing_while_the_peer_speaks_is_given_up(
+    pair: tuple[ReliableLink, ReliableLink], head: Make
+) -> None:
+    a, b = pair
+    a.send(head("x", b"k"), b"k", 0.0)
+    now, events = 0.0, []
+    while not events:
+        now += 1.0
+        ping = frames.encode_control(frames.PING << 5, 0, frames.session_seed(2, 1))
+        assert a.receive(ping, now) == []
+        events = a.on_timer(now)
+        assert events or a.frames_to_send(now, 0) == []
+    assert events == [LinkDown("the peer took nothing for 45 s")]
+    assert now == 45.0
 
 
 def test_frames_grow_with_the_mtu_of_a_radio(joined: Make, head: Make) -> None:
@@ -373,7 +428,7 @@ def test_closing_delivers_what_waits_and_says_goodbye(
     b.on_timer(due)
     told += joined(a, b, due)[1]  # the last of it had to be acknowledged first
     assert [type(event) for event in told] == [MessageReceived, LinkDown]
-    assert told[-1] == LinkDown("closed by the other side")
+    assert told[-1] == LinkDown("closed by the other side", by_peer=True)
     assert a.is_closed
     assert b.is_closed
 

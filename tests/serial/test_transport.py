@@ -374,11 +374,36 @@ def test_a_closed_gate_makes_the_peer_wait_and_loses_nothing(
         a.gates.append(gate)
         for n in range(100):
             b.send(bytes([n]) * 500)
-        await asyncio.sleep(60)
+        await asyncio.sleep(40)
         assert len(a.messages) == 1
         assert not a.closed.done()
         gate.open()
         assert await a.wait(100) == [whole(bytes([n]) * 500) for n in range(100)]
+
+    run(main())
+
+
+def test_a_peer_that_takes_nothing_is_given_up_in_45_seconds_and_both_ends_say_why(
+    pair: Any, whole: Callable[[bytes], bytes]
+) -> None:
+    async def main() -> None:
+        both = pair()
+        a, b = await both.up()
+        gate = Gate(asyncio.get_running_loop())
+        gate.shut()
+        a.gates.append(gate)
+        began = now()
+        for n in range(100):
+            waits = b.send(bytes([n]) * 500)
+        assert str(await b.closed) == "the peer took nothing for 45 s"
+        assert isinstance(await b.closed, LinkBrokenError)
+        assert 45 <= now() - began < 50
+        assert not waits.is_shut
+        assert isinstance(await a.closed, LinkClosedError)
+        assert a.messages == [whole(bytes(500))]
+        again = await both.b.connect()
+        again.send(b"after")
+        assert await (await both.a.accepted(2)).wait() == [whole(b"after")]
 
     run(main())
 

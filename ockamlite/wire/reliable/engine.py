@@ -70,6 +70,9 @@ class ReliableLink:
         self._up = False
         self._down = False
         self._closing_at: float | None = None
+        self._last_words: list[bytes] = []
+        self._waiting_since = now
+        """When something began to wait that waits still, if anything does."""
         self._queue = FairQueue(self._ours.message_bytes)
         self._begin(now)
 
@@ -85,7 +88,7 @@ class ReliableLink:
         self._seed_in = frames.session_seed(peer, ours)
         # Only one of two idle ends asks for a sign of life: the other hears the question in time.
         self._ping_after = self._profile.ping_after_s * (1 if ours > peer else 1.1)
-        self._heard_at = now
+        self._heard_at = self._send_window.taken_at = now
         self._pinged_at = now
         self._ping_due = False
         self._pong_due = False
@@ -101,7 +104,7 @@ class ReliableLink:
     @property
     def is_closed(self) -> bool:
         """True once the link has ended, and everything there was to say was handed out."""
-        return self._down
+        return self._down and not self._last_words
 
     @property
     def hears_itself(self) -> bool:
@@ -142,6 +145,8 @@ class ReliableLink:
             raise LocalError(f"message of {size} bytes, this link takes {most}")
         if self._queue.waiting_bytes + size > self._limits.reliable_queue_bytes:
             raise LocalError(f"{self._queue.waiting_bytes} bytes wait for the link already")
+        if not self._has_waiting:
+            self._waiting_since = now
         routes = split_head(head, len(payload))
         rest = bytes(payload) if routes is not None else head + bytes(payload)
         return self._queue.push(onward_route(head), routes, rest)
@@ -218,7 +223,7 @@ class ReliableLink:
         elif kind == PONG:
             sending.tries = 0
         elif kind == BYE:
-            self._fail("closed by the other side", events)
+            self._fail("closed by the other side", events, by_peer=True)
         return events
 
     def bad_frame(self, now: float) -> None:
@@ -266,14 +271,18 @@ class ReliableLink:
     def _come_up(self, now: float, events: list[Event]) -> None:
         self._up = True
         self._sessions.settled()
-        self._heard_at = now
+        self._heard_at = self._send_window.taken_at = now
         events.append(LinkUp(frames.VERSION, self._sessions.peer, self._sessions.agreed))
 
-    def _fail(self, reason: str, events: list[Event]) -> None:
+    def _fail(self, reason: str, events: list[Event], *, by_peer: bool = False) -> None:
+        if self._sessions.peer and not by_peer:
+            # It may well hear us: it is told, and need not find out by our silence.
+            bye = frames.encode_control(BYE << 5, self._receive_window.next, self._seed_out)
+            self._last_words = [bye] * _BYES
         self._up = False
         self._down = True
         self._queue = FairQueue(self._ours.message_bytes)
-        events.append(LinkDown(reason))
+        events.append(LinkDown(reason, by_peer))
 
     # -- frames out --------------------------------------------------------------------------------
 
@@ -283,10 +292,10 @@ class ReliableLink:
         Args:
             now: the time.
             budget_bytes: how much the line takes; new data goes out only if a whole frame fits. Only the
-                last word of a link that is closing does not mind.
+                last word of a link that ends does not mind.
         """
         if self._down:
-            return []
+            return self._take_last_words()
         out: list[bytes] = []
         hello = self._sessions.frame_to_send(now, budget_bytes, is_up=self._up)
         if hello is not None:
@@ -318,10 +327,13 @@ class ReliableLink:
         if self._closing_at is not None and (
             now >= self._closing_at or (sending.is_empty and not self._queue and not sending.lost)
         ):
-            if self._sessions.peer:
-                out += [frames.encode_control(BYE << 5, receiving.next, self._seed_out)] * _BYES
             self._fail("closed here", [])
+            out += self._take_last_words()
         return out
+
+    def _take_last_words(self) -> list[bytes]:
+        words, self._last_words = self._last_words, []
+        return words
 
     def _data(self, sent: Sent, now: float) -> bytes:
         receiving = self._receive_window
@@ -362,10 +374,22 @@ class ReliableLink:
             times += (
                 self._receive_window.ack_at,
                 self._probe_at,
+                self._stalled_at,
                 self._heard_at + self._profile.down_after_s,
                 self._ping_at,
             )
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _has_waiting(self) -> bool:
+        return bool(self._queue or self._send_window.lost)
+
+    @property
+    def _stalled_at(self) -> float | None:
+        """When a peer that takes nothing, or lets us send nothing, is given up."""
+        if not self._has_waiting:
+            return None
+        return max(self._waiting_since, self._send_window.taken_at) + self._limits.link_stall_s
 
     @property
     def _ping_at(self) -> float | None:
@@ -392,6 +416,10 @@ class ReliableLink:
         profile, sending, receiving = self._profile, self._send_window, self._receive_window
         if self._heard_at + profile.down_after_s <= now:
             self._fail(f"nothing heard for {profile.down_after_s:.0f} s", events)
+            return events
+        stalled_at = self._stalled_at
+        if stalled_at is not None and stalled_at <= now:
+            self._fail(f"the peer took nothing for {self._limits.link_stall_s:.0f} s", events)
             return events
         if receiving.ack_at is not None and receiving.ack_at <= now:
             receiving.ack_at = None

@@ -56,6 +56,8 @@ class LinkDown:
     """The link has ended, for good: a new one needs a new engine."""
 
     reason: str
+    by_peer: bool = False
+    """True if the peer ended it; otherwise it broke."""
 
 
 @dataclass(frozen=True, slots=True)

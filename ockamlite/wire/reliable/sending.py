@@ -60,6 +60,8 @@ class SendWindow:
         self._order = 0
         self.since = 0.0
         """When something was last sent or acknowledged."""
+        self.taken_at = 0.0
+        """When the peer last took something, not only received it."""
         self._srtt = 0.0
         self._rttvar = 0.0
         self._min_rtt = 0.0
@@ -120,6 +122,8 @@ class SendWindow:
             sent = self._frames.pop(ack + bit.bit_length() - 1, None)
             if sent is not None:
                 news.append(sent)
+        if progress:
+            self.taken_at = now
         if progress or news:
             self.since = now
             self.tries = 0
