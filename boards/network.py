@@ -17,6 +17,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from boards.board_limits import BoardLimits, air_model, line_baud
 from boards.emulation.air import Air, AirModel
 from boards.emulation.chance import same_each_time
 from boards.emulation.clock import VirtualLoop
@@ -25,6 +26,7 @@ from boards.emulation.model import PERFECT, Conditions, LinkModel
 from boards.emulation.uart import QUIET, Noise
 from boards.network_link import AirHop, DatagramHop, Hop, LineHop, MemoryHop
 from boards.network_node import NetworkNode, Sockets
+from boards.profiles import load
 from boards.tap import RouterWatch, TappedTransport
 from boards.trace import Trace
 from ockamlite.limits import LIMITS
@@ -84,6 +86,24 @@ class Network:
         await node.__aenter__()
         return node
 
+    async def board(self, profile: str, name: str = "", **options: Any) -> NetworkNode:
+        """Start a node whose lines and air are within the limits of a board; it is closed with the network.
+
+        Its memory and processor are those of this process: :func:`boards.emulated` limits those, too.
+
+        Args:
+            profile: which board, as in ``ockamlite board list``.
+            name: in traces and endpoints; that of the profile if absent.
+            options: those of :meth:`node`.
+
+        Raises:
+            NotFoundError: there is no such board.
+        """
+        limits = BoardLimits.of(load(profile))
+        node = await self.node(name or profile, **options)
+        node.board_limits = limits
+        return node
+
     async def memory(
         self,
         here: NetworkNode,
@@ -131,7 +151,7 @@ class Network:
         here: NetworkNode,
         there: NetworkNode,
         *,
-        baud: int = 115_200,
+        baud: int | None = None,
         noise: float | Noise = QUIET,
         rtscts: bool = False,
     ) -> LineHop:
@@ -140,10 +160,14 @@ class Network:
         Args:
             here: dials.
             there: listens.
-            baud: of both ends.
+            baud: of both ends; if absent 115,200, or the most that is recommended for both boards.
             noise: the chance of each bit to be turned, or all that a wire may do.
             rtscts: flow control by wire.
+
+        Raises:
+            UsageError: a board's port cannot do that.
         """
+        baud = line_baud(_limits(here, there), baud, rtscts=rtscts)
         name = self._unused(f"{here.name}-{there.name}")
         faults = noise if isinstance(noise, Noise) else Noise(bit_error_ratio=noise)
         devices = (f"{name}/{here.name}", f"{name}/{there.name}")
@@ -175,13 +199,18 @@ class Network:
         Args:
             here: the central, who dials.
             there: the peripheral, who advertises under its name.
-            mtu: what the two agree on.
+            mtu: what the two agree on, at most.
             loss: part of the radio's packets that are lost, and repeated by it.
-            model: anything else that the air may do.
+            model: anything else that the air may do; boards at its ends do no better than they can.
+
+        Raises:
+            UsageError: a board has no adapter.
         """
+        wanted = replace(model or AirModel(), mtu=mtu, packet_loss=loss)
+        air_is = air_model(_limits(here, there), wanted)
         name = self._unused(f"{here.name}-{there.name}")
         drawn = self._chance(name)
-        air = Air(replace(model or AirModel(), mtu=mtu, packet_loss=loss), seed=drawn.getrandbits(32))
+        air = Air(air_is, seed=drawn.getrandbits(32))
         hop = AirHop(name, air, air.radio(), air.radio())
         advertised = there.name
         while advertised in there.sockets["ble"] or advertised in here.sockets["ble"]:
@@ -308,3 +337,8 @@ class Network:
             same_each_time(self.seed, runner.get_loop().time),
         ):
             return runner.run(main())
+
+
+def _limits(*nodes: NetworkNode) -> list[BoardLimits]:
+    """The limits of those nodes that are boards."""
+    return [node.board_limits for node in nodes if node.board_limits is not None]

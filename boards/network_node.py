@@ -10,6 +10,7 @@ from ockamlite.node import Node
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from boards.board_limits import BoardLimits
     from boards.network_link import Hop
     from boards.tap import TappedTransport
     from ockamlite.limits import Limits
@@ -27,6 +28,8 @@ class NetworkNode(Node):
         self.name = name
         self.sockets = sockets
         """Where its links are plugged in, by kind."""
+        self.board_limits: BoardLimits | None = None
+        """What its lines and air cannot exceed, if it stands for a board."""
 
 
 class Sockets:

@@ -61,9 +61,15 @@ class Ble:
     conflict: str = ""
     """What it and the serial ports take from each other, in words."""
     mtu_bytes: int = 244
-    """Recommended chunk: what one packet on air holds."""
+    """Recommended chunk: what one of the longer packets on air holds."""
     links: int = 7
     """Most links at once."""
+    interval_s: float = 0.015
+    """Between connection events, as we recommend to ask for."""
+    packets_per_event: int = 6
+    """Packets each way in one connection event: what a phone or another board grants, not what fits."""
+    packet_bytes: int = 251
+    """Longest packet on air; 27 where the controller knows no longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class Profile:
     """The sizes it is sold with; empty if any."""
     aes: bool | None = None
     """True if its processor has AES instructions; None if that has to be looked up."""
+    cpu_mips: int = 0
+    """What one of its cores does, as 7-zip measures it on one thread; 0 if not known."""
     match: Match = field(default_factory=Match)
     uarts: tuple[Uart, ...] = ()
     """Ports for links, the best one first."""
