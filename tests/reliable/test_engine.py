@@ -385,7 +385,7 @@ def test_a_peer_that_takes_little_by_little_is_waited_for(line: Make, head: Make
 def test_a_line_that_takes_nothing_while_the_peer_speaks_is_given_up(
     pair: tuple[ReliableLink, ReliableLink], head: Make
 ) -> None:
-    a, b = pair
+    a, _ = pair
     a.send(head("x", b"k"), b"k", 0.0)
     now, events = 0.0, []
     while not events:
