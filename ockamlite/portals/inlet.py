@@ -11,9 +11,9 @@ from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError
 from ockamlite.events import Refused, SessionOpened
 from ockamlite.paths import Path
 from ockamlite.portals.protocol import DISCONNECT, PING, RESET, Kind, State, decode
-from ockamlite.portals.session import Session
-from ockamlite.portals.sockets import Acceptor
-from ockamlite.routing.endpoint import HostPort
+from ockamlite.portals.session import FlowUse, Session
+from ockamlite.portals.sockets import Acceptor, SocketTransport
+from ockamlite.routing.endpoint import HostPort, host_port_text
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import EMPTY_ROUTE, Route
 
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 _DOUBT: Final = 0.75
 """After this part of the time for an answer we ask whether anybody is there at all."""
+_LOOKS: Final = 8
+"""How often we look, within that time, who still waits."""
 _ECHO: Final = Route.of("echo")
 _SIGN: Final = bare.encode_str("alive?")
 
@@ -86,11 +88,15 @@ class Inlet:
         self._on_event = on_event
         self._spawn = spawn
         self._shared = shared
+        self._loop = asyncio.get_running_loop()
         self._count = 0
         self._acceptor = Acceptor(self._accepted)
         self._asking: dict[Session, asyncio.Task[None]] = {}
+        self._waiting: dict[InletSession, float] = {}
+        """Who waits for an answer, and since when; oldest first."""
+        self._look_timer: asyncio.TimerHandle | None = None
         self._late: dict[Address, asyncio.TimerHandle] = {}
-        self._signs: dict[Flow, bool] = {}
+        self._uses: dict[Flow | None, FlowUse] = {}
 
     @property
     def port(self) -> int:
@@ -116,6 +122,8 @@ class Inlet:
         self._acceptor.close()
         for session in tuple(self.sessions):
             session.end("the inlet is closing")
+        if self._look_timer is not None:
+            self._look_timer.cancel()
         for address, timer in tuple(self._late.items()):
             timer.cancel()
             self._router.remove(address)
@@ -157,11 +165,33 @@ class Inlet:
         self._ask(session, route)
 
     def _ask(self, session: InletSession, route: Route) -> None:
+        flow = self._router.flow_of(route[0])
+        session.use = self._use_of(flow)
         try:
-            session.attach(self._router.flow_of(route[0]), EMPTY_ROUTE)
+            session.attach(flow, EMPTY_ROUTE)
             session.ask(route)
         except (AlreadyExistsError, NotFoundError) as error:
             self.turn_away(session, f"the way to the outlet is gone: {error}")
+            return
+        self._waiting[session] = self._loop.time()
+        if self._look_timer is None:
+            self._look_timer = self._loop.call_later(self._limits.portal_connect_s / _LOOKS, self._look)
+
+    def answered(self, session: InletSession) -> None:
+        """The session waits no more."""
+        self._waiting.pop(session, None)
+
+    def _look(self) -> None:
+        """One timer for all that wait: nearly every answer comes before it has to look."""
+        self._look_timer = None
+        limit, now = self._limits.portal_connect_s, self._loop.time()
+        for session, since in tuple(self._waiting.items()):
+            session.look(now - since)
+        if self._waiting:
+            oldest = next(iter(self._waiting.values()))
+            self._look_timer = self._loop.call_later(
+                max(0.0, min(limit / _LOOKS, oldest + limit - now)), self._look
+            )
 
     def turn_away(self, session: InletSession, reason: str, *, answer_may_come: bool = False) -> None:
         """Close a client whose outlet cannot be reached, and say why."""
@@ -177,7 +207,7 @@ class Inlet:
         self._router.add(address, self._too_late)
         self._router.open(address, (flow,))
         late_s = 2 * self._limits.portal_connect_s
-        self._late[address] = asyncio.get_running_loop().call_later(late_s, self._forget, address)
+        self._late[address] = self._loop.call_later(late_s, self._forget, address)
 
     def _forget(self, address: Address) -> None:
         self._late.pop(address, None)
@@ -195,20 +225,15 @@ class Inlet:
         self._router.deliver(answer)
         return self._router.deliver(answer._replace(payload=DISCONNECT))
 
-    def traffic(self, flow: Flow | None) -> tuple[int, int, bool]:
-        """Of the connections over ``flow``: how many are open, bytes moved, and whether one waits to send."""
-        found = [s for s in self.sessions if s.flow is flow and s.portal.state is State.OPEN]
-        moved = sum(s.portal.sent_bytes + s.portal.received_bytes for s in found)
-        return len(found), moved, any(s.waits_to_send for s in found)
+    def _use_of(self, flow: Flow | None) -> FlowUse:
+        if flow not in self._uses:
+            self._uses = {known: use for known, use in self._uses.items() if known and known.closed is None}
+            self._uses[flow] = FlowUse()
+        return self._uses[flow]
 
-    def answers_signs(self, flow: Flow | None) -> bool | None:
-        """Whether the peer has ever given a sign of life when asked; None if it was never asked."""
-        return self._signs.get(flow) if flow is not None else None
-
-    def note_sign(self, flow: Flow, *, came: bool) -> None:
-        """Remember that a sign of life was asked for, or has come."""
-        self._signs = {known: sign for known, sign in self._signs.items() if known.closed is None}
-        self._signs[flow] = came or self._signs.get(flow, False)
+    def waits_to_send(self, flow: Flow | None) -> bool:
+        """True if a connection over ``flow`` waits to send."""
+        return any(session.waits_to_send for session in self.sessions if session.flow is flow)
 
     def announce(self, session: InletSession) -> None:
         """A connection is there."""
@@ -232,18 +257,18 @@ class InletSession(Session):
     ) -> None:
         super().__init__(number, router, limits, on_event, shared, on_closed)
         self._inlet = inlet
-        self._patience: asyncio.TimerHandle | None = None
-        self._doubt: asyncio.TimerHandle | None = None
         self._sign: Address | None = None
         """Where a sign of life of the peer is expected; None if we did not ask, or it has come."""
-        self._traffic = (0, 0, False)
-        """Of the others over the same channel, when we asked."""
+        self._doubted = False
+        """We asked for one because no answer came."""
+        self._use_before = (0, 0)
+        """Of the channel: open connections and bytes moved, when we asked."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         super().connection_made(transport)
         name = transport.get_extra_info("peername")
-        self.remote = str(HostPort(name[0], name[1])) if name else "gone"
+        self.remote = host_port_text(name[0], name[1]) if name else "gone"
         self._inlet.connected(self)
 
     def ask(self, route: Route) -> None:
@@ -252,19 +277,18 @@ class InletSession(Session):
         Raises:
             NotFoundError: the route is gone.
         """
-        limit = self._limits.portal_connect_s
-        self._patience = self._loop.call_later(limit, self._no_answer, limit)
-        self._doubt = self._loop.call_later(_DOUBT * limit, self._ask_for_a_sign)
-        self._traffic = self._inlet.traffic(self.flow)
+        self._use_before = (self.use.open, self.use.moved_bytes)
         self._router.deliver(Message(route, self._back, PING))
-        if self._inlet.answers_signs(self.flow) is None:
+        if self.use.answers_signs is None:
             self._ask_for_a_sign()
 
     def pong_received(self, message: Message) -> None:
         """The outlet has connected."""
-        self._stop_waiting()
-        self._inlet.announce(self)
+        self._inlet.answered(self)
         self.opened(message.return_route)
+        self._inlet.announce(self)
+        if isinstance(self._transport, SocketTransport):
+            self._transport.read_now()  # most clients speak first, and have
 
     def peer_finished(self) -> None:
         """The outlet ended the connection, or could not make it."""
@@ -272,6 +296,16 @@ class InletSession(Session):
             self._inlet.turn_away(self, "the outlet could not reach its target")
         else:
             super().peer_finished()
+
+    def look(self, waited_s: float) -> None:
+        """No answer came so far."""
+        limit = self._limits.portal_connect_s
+        if waited_s >= limit:
+            self._no_answer(limit)
+            return
+        if waited_s >= _DOUBT * limit and not self._doubted:
+            self._doubted = True
+            self._ask_for_a_sign()
 
     def _no_answer(self, limit: float) -> None:
         flow = self.flow
@@ -283,10 +317,9 @@ class InletSession(Session):
         )
         # A peer that never answers is only given up if that costs nobody anything; one that did, if
         # nothing moved meanwhile: behind much data on a slow link its answers come late.
-        traffic = self._inlet.traffic(flow)
-        count, _, waits_to_send = traffic
-        is_still = traffic == self._traffic and not waits_to_send and bool(self._inlet.answers_signs(flow))
-        is_silent = no_sign and (not count or is_still)
+        use = self.use
+        is_still = self._use_before == (use.open, use.moved_bytes) and not self._inlet.waits_to_send(flow)
+        is_silent = no_sign and (not use.open or (is_still and bool(use.answers_signs)))
         for watcher in tuple(flow.watchers) if flow is not None else ():
             if isinstance(watcher, Path):
                 watcher.flow_unanswered(is_silent=is_silent)
@@ -306,7 +339,7 @@ class InletSession(Session):
             super().flow_closed(reason)
 
     def _release(self, reason: str) -> None:
-        self._stop_waiting()
+        self._inlet.answered(self)
         self._forget_sign()
         super()._release(reason)
 
@@ -316,7 +349,7 @@ class InletSession(Session):
         if flow is None or flow.peer is None or flow.address is None:
             return
         self._forget_sign()
-        self._inlet.note_sign(flow, came=False)
+        self.use.answers_signs = self.use.answers_signs or False
         self._sign = self._router.add_random(self._sign_came)
         self._router.open(self._sign, (flow,))
         try:
@@ -325,17 +358,10 @@ class InletSession(Session):
             logger.debug("session %d: %s", self.number, error)
 
     def _sign_came(self, message: Message) -> None:
-        if self.flow is not None:
-            self._inlet.note_sign(self.flow, came=True)
+        self.use.answers_signs = True
         self._forget_sign()
 
     def _forget_sign(self) -> None:
         if self._sign is not None:
             self._router.remove(self._sign)
             self._sign = None
-
-    def _stop_waiting(self) -> None:
-        for timer in (self._patience, self._doubt):
-            if timer is not None:
-                timer.cancel()
-        self._patience = self._doubt = None

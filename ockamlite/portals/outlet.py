@@ -52,6 +52,7 @@ class Outlet:
         self._on_event = on_event
         self._spawn = spawn
         self._shared = shared
+        self._endpoint = f"tcp:{target}"
         self._count = 0
         self._dialling: dict[Session, Dial] = {}
         router.add(address, self._handle, allowed=allowed)
@@ -92,13 +93,14 @@ class Outlet:
             self._router.remove(session.address)
             return None
         self.sessions.add(session)
-        self._dialling[session] = Dial(
+        dial = self._dialling[session] = Dial(
             self.target,
             session,
             self._limits.portal_connect_s,
             lambda reason: self._cannot_reach(session, message, reason),
             self._spawn,
         )
+        dial.start()
         return None
 
     def _closed(self, session: Session) -> None:
@@ -115,19 +117,18 @@ class Outlet:
     def connected(self, session: OutletSession) -> None:
         """The target is there: say so, to the operator and to the inlet, and let data flow."""
         self._dialling.pop(session, None)
-        session.opened(session.asked_by)
-        self._on_event(
-            SessionOpened(
-                session.number, session.peer_text, str(session.asked_by), target=f"tcp:{self.target}"
-            )
-        )
         session.send(PONG)
+        if session.portal.state is State.CLOSED:
+            return
+        session.opened(session.asked_by)
+        route = str(session.asked_by)
+        self._on_event(SessionOpened(session.number, session.peer_text, route, target=self._endpoint))
 
     def _refuse(self, message: Message, reason: str) -> None:
         """Say why here. An inlet of ours that is told closes its client at once, one of Rust's in time."""
         logger.warning("outlet %s: %s", self.address.name, reason)
         peer = message.flow.peer if message.flow is not None else None
-        self._on_event(Refused(str(peer) if peer is not None else None, f"tcp:{self.target}", reason))
+        self._on_event(Refused(str(peer) if peer is not None else None, self._endpoint, reason))
 
 
 class OutletSession(Session):

@@ -39,6 +39,9 @@ class Kind(Enum):
     PAYLOAD = 3
 
 
+_KINDS: Final = tuple(Kind)
+
+
 def encode_payload_head(size: int) -> bytes:
     """The bytes in front of ``size`` bytes of data."""
     return b"\x03" + encode_uint(size)
@@ -57,7 +60,7 @@ def decode(message: bytes | bytearray | memoryview) -> tuple[Kind, memoryview, i
     if tag > _PAYLOAD:
         raise DecodeError(f"portal message of unknown kind {tag}")
     if tag != _PAYLOAD:
-        return Kind(tag), view[:0], None
+        return _KINDS[tag], view[:0], None
     size, at = decode_uint(view, 1)
     end = at + size
     if end > len(view):

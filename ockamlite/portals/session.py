@@ -49,6 +49,20 @@ _OUR_ADDRESS_BYTES = 12
 """Length of the address of a session of ours; Rust's have 32. Ours go on listening after their end."""
 
 
+class FlowUse:
+    """What the connections over one flow have in common."""
+
+    __slots__ = ("answers_signs", "moved_bytes", "open")
+
+    def __init__(self) -> None:
+        self.open = 0
+        """How many there are."""
+        self.moved_bytes = 0
+        """Both ways, those that have ended included."""
+        self.answers_signs: bool | None = None
+        """Whether the peer has ever given a sign of life when asked; None if it was never asked."""
+
+
 class Session(asyncio.BufferedProtocol):
     """The protocol object of an application's connection."""
 
@@ -64,6 +78,7 @@ class Session(asyncio.BufferedProtocol):
         self.number = number
         self.portal = Portal()
         self.flow: Flow | None = None
+        self.use = FlowUse()
         self.remote = ""
         """The application's address."""
         self._router = router
@@ -126,6 +141,7 @@ class Session(asyncio.BufferedProtocol):
     def opened(self, peer_route: Route) -> None:
         """Both ends are there: let data flow."""
         self._peer_route = peer_route
+        self.use.open += 1
         self.portal.opened()
         self._announced = True
         transport = self._transport
@@ -192,6 +208,7 @@ class Session(asyncio.BufferedProtocol):
         """Take the session out of the node, once."""
         if self.portal.state is State.CLOSED:
             return
+        self.use.open -= self.portal.state is State.OPEN
         self.portal.closed()
         self._router.remove(self.address)
         if self.flow is not None:
@@ -249,6 +266,7 @@ class Session(asyncio.BufferedProtocol):
             return None
         match kind:
             case Kind.PAYLOAD:
+                self.use.moved_bytes += len(data)
                 return self._to_application(data)
             case Kind.DISCONNECT:
                 self.peer_finished()
@@ -280,19 +298,23 @@ class Session(asyncio.BufferedProtocol):
         ours = len(self._peer_route[-1].body) == _OUR_ADDRESS_BYTES if self._peer_route else True
         now = self._loop.time()
         self._rest_until = now + _REST_S if self.portal.remote_done and not ours else math.inf
-        self._look_at_rest(ours, now, None)
+        self._look_later(ours, now, (self.portal.sent_bytes, self.portal.received_bytes, 0))
 
-    def _look_at_rest(self, ours: bool, moved_at: float, before: tuple[int, int, int] | None) -> None:
+    def _look_later(self, ours: bool, moved_at: float, state: tuple[int, int, int]) -> None:
+        pause_s = min(self._limits.portal_close_grace_s, self._patience_s(ours=ours)) / 2
+        self._linger = self._loop.call_later(pause_s, self._look_at_rest, ours, moved_at, state)
+
+    def _patience_s(self, *, ours: bool) -> float:
+        return self._limits.portal_half_closed_s if ours else self._limits.portal_close_grace_s
+
+    def _look_at_rest(self, ours: bool, moved_at: float, before: tuple[int, int, int]) -> None:
         now = self._loop.time()
         state = (self.portal.sent_bytes, self.portal.received_bytes, self._unread_bytes())
         if state != before:
             moved_at = now
-        limits = self._limits
-        patience = limits.portal_half_closed_s if ours else limits.portal_close_grace_s
+        patience = self._patience_s(ours=ours)
         if now - moved_at < patience and now < self._rest_until:
-            self._linger = self._loop.call_later(
-                min(limits.portal_close_grace_s, patience) / 2, self._look_at_rest, ours, moved_at, state
-            )
+            self._look_later(ours, moved_at, state)
         elif ours:
             self.end(f"nothing moved for {patience:.0f} s after one side had ended")
         else:
@@ -330,6 +352,7 @@ class Session(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Send what the application wrote."""
         self.portal.sent_bytes += nbytes
+        self.use.moved_bytes += nbytes
         head = encode_payload_head(nbytes)
         start = HEAD_BYTES - len(head)
         self._shared[start:HEAD_BYTES] = head

@@ -15,6 +15,7 @@ import os
 import re
 import socket
 from collections import deque
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -144,6 +145,11 @@ class SocketTransport(asyncio.Transport):
         """Close at once."""
         self._end(None)
 
+    def read_now(self) -> None:
+        """Take what has come by now, without waiting for the loop to say so."""
+        if self._reading:
+            self._readable()
+
     def _readable(self) -> None:
         protocol = self._protocol
         try:
@@ -211,7 +217,7 @@ class SocketTransport(asyncio.Transport):
 
 
 class Dial:
-    """A connection to a target under way; the protocol is told when it is there.
+    """A connection to a target; from :meth:`start` on it is under way, and the protocol is told of its end.
 
     Args:
         target: where to; an address is dialled at once, a name is looked up each time.
@@ -231,26 +237,40 @@ class Dial:
     ) -> None:
         self._target = target
         self._protocol = protocol
+        self._timeout_s = timeout_s
         self._failed = failed
+        self._spawn = spawn
         self._loop = asyncio.get_running_loop()
         self._sock: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(timeout_s, self._fail, f"no answer within {timeout_s:g} s")
-        family = _family(target.host)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Dial. A target on this machine may be there when this returns."""
+        family = _family(self._target.host)
         if family is None:
-            self._task = spawn(self._look_up(), f"dialling {target}")
+            self._wait()
+            self._task = self._spawn(self._look_up(), f"dialling {self._target}")
         else:
             self._connect(family)
 
     def cancel(self) -> None:
         """Give up; nobody is told."""
-        self._timer.cancel()
+        self._stop_waiting()
         if self._task is not None:
             self._task.cancel()
         if self._sock is not None:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
             self._sock = None
+
+    def _wait(self) -> None:
+        timeout_s = self._timeout_s
+        self._timer = self._loop.call_later(timeout_s, self._fail, f"no answer within {timeout_s:g} s")
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _fail(self, reason: str) -> None:
         self.cancel()
@@ -262,10 +282,17 @@ class Dial:
         except OSError as error:
             self._loop.call_soon(self._fail, _describe(error))
             return
+        where = (self._target.host, self._target.port)
+        number = sock.connect_ex(where)
+        if number == errno.EINPROGRESS:
+            number = sock.connect_ex(where)  # one on this machine has answered meanwhile
+        if not number:
+            SocketTransport(sock, self._protocol)
+            return
         self._sock = sock
-        number = sock.connect_ex((self._target.host, self._target.port))
-        if number in (0, errno.EINPROGRESS):
-            self._loop.add_writer(sock, self._connected)
+        if number == errno.EALREADY:
+            self._wait()
+            self._loop.add_writer(sock.fileno(), self._connected)
         else:
             self._loop.call_soon(self._fail, _describe(OSError(number, os.strerror(number))))
 
@@ -273,12 +300,12 @@ class Dial:
         sock = self._sock
         if sock is None:
             return
-        self._loop.remove_writer(sock)
+        self._loop.remove_writer(sock.fileno())
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             self._fail(_describe(OSError(number, os.strerror(number))))
             return
-        self._timer.cancel()
+        self._stop_waiting()
         self._sock = None
         SocketTransport(sock, self._protocol)
 
@@ -295,12 +322,13 @@ class Dial:
         except OSError as error:
             reason = _describe(error)
         else:
-            self._timer.cancel()
+            self._stop_waiting()
             return
         self._task = None
         self._fail(reason)
 
 
+@lru_cache(maxsize=64)
 def _family(host: str) -> socket.AddressFamily | None:
     """The family of an address that needs no looking up."""
     try:

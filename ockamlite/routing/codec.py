@@ -197,7 +197,7 @@ class RouteMemory:
 
     __slots__ = ("_heads", "_lengths")
 
-    MOST_HEADS: Final = 32
+    MOST_HEADS: Final = 128
     MOST_LENGTHS: Final = 8
     LONGEST_BYTES: Final = 512
 

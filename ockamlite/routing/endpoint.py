@@ -165,7 +165,12 @@ class HostPort:
         return self.host in ("0.0.0.0", "::")  # noqa: S104
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_port_text(self.host, self.port)
+
+
+def host_port_text(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets; for what the system says, which needs no checking."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _ip6(text: str) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -96,7 +97,12 @@ def iso_time(seconds: float | None = None) -> str:
     """A time (now, if absent) as ISO 8601 in UTC with milliseconds."""
     when = time.time() if seconds is None else seconds
     whole = int(when)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((when - whole) * 1000):03d}Z"
+    return f"{_iso_second(whole)}.{int((when - whole) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _iso_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def printable(text: str, keep: str = "\t") -> str:
