@@ -1,4 +1,7 @@
-"""Both roles on controllers of our own, by bumble: here on bumble's emulated controllers in this process."""
+"""Both roles on controllers of our own: the central over bleak's public interface, bumble below it.
+
+Here the controllers are bumble's emulated ones, in this process.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,52 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bleak import BleakClient, BleakScanner
+from bleak.exc import BleakError, BleakGATTProtocolError
 
 from ockamlite.errors import LinkBrokenError, LinkClosedError, UnavailableError
 from ockamlite.limits import LIMITS
 from ockamlite.routing.endpoint import Endpoint
-from transports.ble import BleTransport
+from transports.ble import BleTransport, gatt
 
 bumble_link = pytest.importorskip("bumble.link", reason="needs bumble: pip install 'ockamlite[bumble]'")
 
+from bumble import hci, ll  # noqa: E402
 from bumble.controller import Controller as Emulated  # noqa: E402
 from bumble.device import Device  # noqa: E402
-from bumble.hci import Address  # noqa: E402
 from bumble.host import Host  # noqa: E402
 from bumble.transport.common import AsyncPipeSink  # noqa: E402
 
-from transports.ble.hci import Controller, HciRadio  # noqa: E402
+from transports.ble import hci as hci_radio  # noqa: E402
+from transports.ble import hci_serving  # noqa: E402
+from transports.ble.hci import HciRadio  # noqa: E402
+from transports.ble.hci_bleak import backends  # noqa: E402
+from transports.ble.hci_controller import Controller  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class Radio(Emulated):
+    """A controller that ends an attempt to connect when it is told to, as real ones do."""
+
+    def on_hci_le_create_connection_cancel_command(self, command: Any) -> Any:
+        pending, self.pending_le_connection = self.pending_le_connection, None
+        if pending is not None:
+            self.send_hci_packet(
+                hci.HCI_LE_Connection_Complete_Event(
+                    status=hci.HCI_ErrorCode.UNKNOWN_CONNECTION_IDENTIFIER_ERROR,
+                    connection_handle=0,
+                    role=hci.Role.CENTRAL,
+                    peer_address_type=pending.peer_address_type,
+                    peer_address=pending.peer_address,
+                    connection_interval=0,
+                    peripheral_latency=0,
+                    supervision_timeout=0,
+                    central_clock_accuracy=0,
+                )
+            )
+        return super().on_hci_le_create_connection_cancel_command(command)
 
 
 class Room:
@@ -33,23 +64,38 @@ class Room:
     def __init__(self, end: Callable[[Any], Any]) -> None:
         self.link = bumble_link.LocalLink()
         self.open: dict[int, Any] = {}
+        self.pulled: set[int] = set()
+        self._radios: dict[int, HciRadio] = {}
         self.accepted: list[Any] = []
         self.came = asyncio.Event()
         self._end = end
 
+    def radio(self, number: int) -> HciRadio:
+        if number not in self._radios:
+            self._radios[number] = HciRadio(lambda: self._open(number))
+        return self._radios[number]
+
+    async def _open(self, number: int) -> Controller:
+        if number in self.pulled:
+            raise UnavailableError("nothing is plugged in")
+        address = hci.Address(f"F0:F0:F0:F0:F0:{number:02X}")
+        emulated = Radio(f"controller {number}", link=self.link, public_address=address)
+        emulated.le_acl_data_packet_length = 251
+        device = self.open[number] = Device(
+            name="", address=address, host=Host(emulated, AsyncPipeSink(emulated))
+        )
+
+        async def close() -> None:
+            del self.open[number]
+            for connection in emulated.le_connections.values():  # the supervision time-out
+                connection.send_ll_control_pdu(ll.TerminateInd(hci.HCI_CONNECTION_TIMEOUT_ERROR))
+            self.link.remove_controller(emulated)
+            emulated.link = None  # type: ignore[assignment]  # what is left of it advertises no more
+
+        return Controller(device, close)
+
     def transport(self, number: int) -> BleTransport:
-        async def open_one() -> Controller:
-            address = Address(f"F0:F0:F0:F0:F0:{number:02X}")
-            emulated = Emulated(f"controller {number}", link=self.link, public_address=address)
-            emulated.le_acl_data_packet_length = 251
-            self.open[number] = Device(name="", address=address, host=Host(emulated, AsyncPipeSink(emulated)))
-
-            async def close() -> None:
-                del self.open[number]
-
-            return Controller(self.open[number], close)
-
-        return BleTransport(LIMITS, HciRadio(open_one), search_s=2)
+        return BleTransport(LIMITS, self.radio(number), search_s=2)
 
     def accept(self, link: Any) -> None:
         self.accepted.append(self._end(link))
@@ -59,7 +105,10 @@ class Room:
         return await transport.listen(Endpoint.parse(f"ble:{name}"), self.accept)
 
     async def dial(self, number: int, to: str = "pi") -> Any:
-        return self._end(await self.transport(number).connect(Endpoint.parse(f"ble:{to}")))
+        return await self.dial_by(self.transport(number), to)
+
+    async def dial_by(self, transport: BleTransport, to: str = "pi") -> Any:
+        return self._end(await transport.connect(Endpoint.parse(f"ble:{to}")))
 
     async def wait_accepted(self, count: int) -> Any:
         while len(self.accepted) < count:
@@ -74,7 +123,8 @@ class Room:
 
 
 @pytest.fixture
-def room(receiver: Any) -> Room:
+def room(receiver: Any, monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.setattr(hci_radio, "UNUSED_S", 0.1)
     # What its emulated controllers say when both ends disconnect at once.
     logging.getLogger("bumble").setLevel(logging.CRITICAL)
     return Room(receiver)
@@ -121,6 +171,72 @@ async def test_a_central_that_is_switched_off_breaks_its_link(room: Room) -> Non
     await room.all_closed()
 
 
+async def test_one_controller_listens_and_dials(room: Room) -> None:
+    middle, far = room.transport(1), room.transport(2)
+    listeners = [await room.listen(middle, "middle"), await room.listen(far, "far")]
+    onward = await room.dial_by(middle, "far")
+    back = await room.dial_by(room.transport(3), "middle")
+    for count, here in enumerate((onward, back), 1):
+        here.link.send(b"", b"hello")
+        assert await (await room.wait_accepted(count)).wait_frames(1) == [b"hello"]
+    for here in (onward, back):
+        here.link.close()
+        await here.closed
+    for listener in listeners:
+        await listener.close()
+    await room.all_closed()
+
+
+async def test_two_devices_are_looked_for_at_once_with_one_controller(room: Room) -> None:
+    listeners = [await room.listen(room.transport(n), name) for n, name in ((1, "one"), (2, "two"))]
+    central = room.transport(3)
+    ends = await asyncio.gather(room.dial_by(central, "two"), room.dial_by(central, "one"))
+    assert [end.link.remote.split()[0] for end in ends] == ["two", "one"]
+    for end in ends:
+        end.link.close()
+        await end.closed
+    for listener in listeners:
+        await listener.close()
+    await room.all_closed()
+
+
+async def test_a_listener_that_is_opened_again_has_one_service(room: Room) -> None:
+    transport = room.transport(1)
+    await (await room.listen(transport)).close()
+    listener = await room.listen(transport, "renamed")
+    with pytest.raises(UnavailableError, match="advertises as 'renamed' already"):
+        await room.listen(transport)
+    here = await room.dial(2, "renamed")
+    here.link.send(b"", b"hello")
+    assert await (await room.wait_accepted(1)).wait_frames(1) == [b"hello"]
+    here.link.close()
+    await here.closed
+    await listener.close()
+    await room.all_closed()
+
+
+async def test_a_controller_that_is_pulled_out_breaks_its_links_and_serves_again_when_it_is_back(
+    room: Room,
+) -> None:
+    listener = await room.listen(room.transport(1))
+    here = await room.dial(2)
+    there = await room.wait_accepted(1)
+    room.pulled.add(1)
+    pulled = room.open[1]
+    pulled.host.on_transport_lost()
+    assert isinstance(await there.closed, LinkBrokenError)
+    assert isinstance(await here.closed, LinkBrokenError)
+    room.pulled.clear()
+    again = await room.dial(2)
+    assert room.open[1] is not pulled
+    again.link.send(b"", b"again")
+    assert await (await room.wait_accepted(2)).wait_frames(1) == [b"again"]
+    again.link.close()
+    await again.closed
+    await listener.close()
+    await room.all_closed()
+
+
 async def test_a_device_that_nobody_hears_is_unavailable_and_the_controller_is_closed(room: Room) -> None:
     with pytest.raises(UnavailableError, match="no device 'pi'"):
         await room.dial(2)
@@ -133,3 +249,125 @@ async def test_a_controller_that_cannot_be_opened_is_named() -> None:
         with pytest.raises(UnavailableError, match=name) as caught:
             await transport.connect(Endpoint("ble", "pi", (("hci", name),)))
         assert "plugged in" in caught.value.hint
+
+
+async def test_a_central_that_does_not_subscribe_is_disconnected(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hci_serving, "SUBSCRIBE_S", 0.2)
+    listener = await room.listen(room.transport(1))
+    client, scanner = backends(room.radio(2))
+    device = await BleakScanner.find_device_by_name("pi", backend=scanner)
+    assert device is not None
+    over = asyncio.Event()
+    idle = BleakClient(device, lambda _: over.set(), backend=client)
+    await idle.connect()
+    async with asyncio.timeout(5):
+        await over.wait()
+    assert not room.accepted
+    await listener.close()
+    await room.all_closed()
+
+
+# -- what bleak's users see ------------------------------------------------------------------------
+
+
+async def test_bleaks_public_calls_work(room: Room) -> None:
+    listener = await room.listen(room.transport(1))
+    client, scanner = backends(room.radio(2))
+    device = await BleakScanner.find_device_by_name("pi", backend=scanner, service_uuids=[gatt.SERVICE])
+    assert device is not None
+    assert device.address == "F0:F0:F0:F0:F0:01"
+    left: list[object] = []
+    async with BleakClient(device, left.append, services=[gatt.SERVICE], backend=client) as central:
+        assert central.is_connected
+        assert (central.name, central.mtu_size) == ("pi", 517)
+        assert [service.uuid for service in central.services] == [gatt.SERVICE]
+        rx, tx = (central.services.get_characteristic(uuid) for uuid in (gatt.RX, gatt.TX))
+        assert rx is not None
+        assert tx is not None
+        assert rx.properties == ["write-without-response", "write"]
+        assert rx.max_write_without_response_size == 514
+        assert tx.properties == ["notify"]
+        assert [descriptor.uuid[4:8] for descriptor in tx.descriptors] == ["2902"]
+        assert bytes(await central.read_gatt_char(gatt.INFO)) == gatt.encode_info()
+        await central.read_gatt_descriptor(tx.descriptors[0].handle)
+        with pytest.raises(BleakGATTProtocolError):
+            await central.read_gatt_char(tx)
+        with pytest.raises(BleakError, match="a value of 515 bytes, 514"):
+            await central.write_gatt_char(rx, bytes(515), response=False)
+        with pytest.raises(BleakError, match="paired"):
+            await central.pair()
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        await central.start_notify(tx, lambda _, value: heard.put_nowait(bytes(value)))
+        async with asyncio.timeout(5):
+            hello = await heard.get()
+            assert hello[0] >> 5 == 1
+        await central.write_gatt_char(rx, b"no frame", response=True)
+        await central.write_gatt_char(rx, b"no frame", response=False)
+        await central.stop_notify(tx)
+    assert left == [central]
+    assert not central.is_connected
+    with pytest.raises(BleakError):
+        await central.write_gatt_char(gatt.RX, b"too late", response=False)
+    await listener.close()
+    await room.all_closed()
+
+
+async def test_a_device_that_goes_while_it_is_asked_is_an_error_and_no_cancelled_task(room: Room) -> None:
+    listener = await room.listen(room.transport(1))
+    client, scanner = backends(room.radio(2))
+    device = await BleakScanner.find_device_by_name("pi", backend=scanner)
+    assert device is not None
+
+    def leave(link: Any) -> None:
+        link.once("connection_att_mtu_update", lambda: asyncio.ensure_future(link.disconnect()))
+
+    room.open[1].on("connection", leave)
+    with pytest.raises(BleakError, match="disconnected"):
+        await BleakClient(device, backend=client).connect()
+    await listener.close()
+    await room.all_closed()
+
+
+async def test_an_attempt_that_is_cancelled_leaves_the_controller_fit_for_the_next_one(room: Room) -> None:
+    listener = await room.listen(room.transport(1))
+    radio = room.radio(2)
+    client, scanner = backends(radio)
+    device = await BleakScanner.find_device_by_name("pi", backend=scanner)
+    assert device is not None
+    await listener.close()
+    with pytest.raises(TimeoutError):
+        await BleakClient(device, backend=client, timeout=0.1).connect()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await BleakClient(device, backend=client).connect()
+    listener = await room.listen(room.transport(1))
+    async with asyncio.timeout(5), BleakClient(device, backend=client) as central:
+        assert central.is_connected
+    await listener.close()
+    await room.all_closed()
+
+
+async def test_what_may_not_be_written_cannot_be_changed_by_anybody(room: Room) -> None:
+    listener = await room.listen(room.transport(1))
+    client, scanner = backends(room.radio(2))
+    device = await BleakScanner.find_device_by_name("pi", backend=scanner)
+    assert device is not None
+    async with BleakClient(device, backend=client) as hostile:
+        info: Any = hostile.services.get_characteristic(gatt.INFO)
+        refused = 0
+        for attribute in room.open[1].gatt_server.attributes:
+            info.obj.handle = attribute.handle  # declarations as well, which no client offers to write
+            try:
+                await hostile.write_gatt_char(info, b"mine", response=True)
+            except BleakGATTProtocolError:
+                refused += 1
+        assert refused > 10
+    here = await room.dial(3)
+    here.link.send(b"", b"hello")
+    assert await (await room.wait_accepted(1)).wait_frames(1) == [b"hello"]
+    here.link.close()
+    await here.closed
+    await listener.close()
+    await room.all_closed()

@@ -44,7 +44,8 @@ def radio_for(adapter: str, controller: str = "") -> Radio:
         return AirClient(socket)
     if controller:
         try:
-            from transports.ble.hci import HciRadio, open_controller
+            from transports.ble.hci import HciRadio
+            from transports.ble.hci_controller import open_controller
         except ImportError as error:
             raise UnavailableError(
                 "a controller of our own needs the package bumble", hint="pip install 'ockamlite[bumble]'"

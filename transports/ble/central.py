@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bleak.backends.characteristic import BleakGATTCharacteristic
+    from bleak.backends.client import BaseBleakClient
     from bleak.backends.device import BLEDevice
-    from bleak.backends.scanner import AdvertisementData
+    from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,24 @@ FAILURES: Final = (BleakError, DBusError, OSError, EOFError, TimeoutError, Asser
 
 
 class BleakCentral:
-    """See :class:`transports.ble.radio.Radio`; it cannot serve."""
+    """See :class:`transports.ble.radio.Radio`; it cannot serve.
 
-    def __init__(self, adapter: str) -> None:
+    Args:
+        adapter: of the system; empty for its first.
+        client: what bleak connects with, if not with what the system has.
+        scanner: the same for scans.
+    """
+
+    def __init__(
+        self,
+        adapter: str,
+        *,
+        client: type[BaseBleakClient] | None = None,
+        scanner: type[BaseBleakScanner] | None = None,
+    ) -> None:
         self._adapter = adapter
+        self._client = client
+        self._scanner = scanner
         self._bluez: Any = {"adapter": adapter} if adapter else {}
 
     async def scan(self, heard: Callable[[Advertisement], bool]) -> None:
@@ -73,7 +88,9 @@ class BleakCentral:
                 ended.set()
 
         while not ended.is_set():
-            scanner = BleakScanner(detected, service_uuids=[SERVICE], bluez=self._bluez)
+            scanner = BleakScanner(
+                detected, service_uuids=[SERVICE], bluez=self._bluez, backend=self._scanner
+            )
             try:
                 async with scanner:
                     await ended.wait()
@@ -93,6 +110,7 @@ class BleakCentral:
             disconnected_callback=connection.disconnected,
             timeout=_CONNECT_S,
             bluez=self._bluez,
+            backend=self._client,
         )
         try:
             await client.connect()

@@ -18,6 +18,7 @@ from dbus_fast.errors import AuthError, DBusError
 from ockamlite.errors import UnavailableError
 from transports.ble import bluez, gatt, unavailable
 from transports.ble.bluez_link import BluezConnection
+from transports.ble.radio import AGAIN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 _DEVICES: Final = 32
 """Devices served at a time; adapters take some seven."""
-_AGAIN_S: Final = (0.2, 1.0, 5.0)
 _CLOSE_S: Final = 1.0
 _GONE: Final = (DBusError, OSError, EOFError)
 """What dbus-fast raises when the bus goes."""
@@ -146,7 +146,7 @@ class Peripheral:
         """Register again when bluetoothd or the adapter came back."""
         while True:
             await self._again.wait()
-            for pause in (*_AGAIN_S, *_AGAIN_S[-1:] * 1000):
+            for pause in (*AGAIN_S, *AGAIN_S[-1:] * 1000):
                 self._again.clear()
                 await asyncio.sleep(pause)
                 try:

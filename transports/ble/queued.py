@@ -1,4 +1,4 @@
-"""A connection whose values are written one after the other by a call that waits: bleak's, and bumble's."""
+"""A connection whose values are written one after the other by a call that waits: bleak's or bumble's."""
 
 from __future__ import annotations
 

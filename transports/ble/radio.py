@@ -6,7 +6,7 @@ order, mostly once. Values get lost where a system's queues overflow: what is re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ockamlite.errors import UnavailableError
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
     from ockamlite.errors import OckamError
     from transports.ble.gatt import Advertisement
+
+
+SUBSCRIBE_S: Final = 10.0
+"""How long a peripheral lets a central be connected that does not subscribe."""
+AGAIN_S: Final = (0.2, 1.0, 5.0)
+"""Pauses before a peripheral whose radio went tries to serve again; the last one over and over."""
 
 
 class ConnectFailedError(UnavailableError):
