@@ -1,7 +1,8 @@
 """An event loop whose time jumps to the next timer whenever nothing is runnable: hours take milliseconds.
 
 For emulated links only. What really takes time (sockets, terminals, threads, other processes) would be over
-at once or never from its point of view: asking this loop for it is an error that says so.
+at once or never from its point of view: asking this loop for it is an error that says so. Applications that
+serve and dial on this machine, and portals between them, have a loopback of its own instead of sockets.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import itertools
 import selectors
 from typing import TYPE_CHECKING, NoReturn
 
+from boards.emulation.loopback import Loopback, LoopbackServer
 from ockamlite.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from contextvars import Context
     from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+    from boards.emulation.stream import Stream
 
     T = TypeVar("T")
     Ts = TypeVarTuple("Ts")
@@ -33,7 +37,8 @@ class RealTimeError(UsageError):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"no {what} under the virtual clock: real time does not pass there",
-            hint="use memory, emulated lines or the emulated air; or run it in real time",
+            hint="use memory, emulated lines or the emulated air, or what is served under the same clock; "
+            "or run it in real time",
         )
         self.what = what
 
@@ -98,6 +103,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._virtual = _Selector()
         self._virtual.waiting = self._waiting
         self._numbers = itertools.count()
+        self._loopback = Loopback()
         super().__init__(self._virtual)
 
     def time(self) -> float:
@@ -122,11 +128,48 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         made: asyncio.TimerHandle = timer
         return made
 
+    def run_forever(self) -> None:
+        """See :meth:`asyncio.loop.run_forever`; meanwhile the ends of portals are on the loopback."""
+        with self._loopback.carries_portals():
+            super().run_forever()
+
+    async def create_connection(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | None = None,
+        port: int | None = None,
+        **options: Any,
+    ) -> tuple[Stream, asyncio.BaseProtocol]:
+        """Connect to what is served by this loop, without a socket.
+
+        Raises:
+            RealTimeError: this loop does not serve it.
+        """
+        if options.get("ssl") or not port or not self._loopback.is_served(host, port):
+            raise RealTimeError("TCP connection")
+        protocol = protocol_factory()
+        return self._loopback.dial(port, protocol), protocol
+
+    async def create_server(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str | None = None,
+        port: int | None = None,
+        **options: Any,
+    ) -> LoopbackServer:
+        """Serve those who dial by this loop, without a socket.
+
+        Raises:
+            RealTimeError: with TLS, or a socket that is there already.
+            OSError: the port is taken, or the host is another one.
+        """
+        if options.get("ssl") or options.get("sock"):
+            raise RealTimeError("TCP server")
+        return LoopbackServer(self._loopback, host, port or 0, protocol_factory)
+
     def _waiting(self) -> str:
         return ", ".join(sorted(task.get_name() for task in asyncio.all_tasks(self))) or "no task is left"
 
-    create_connection = _refused("TCP connection")
-    create_server = _refused("TCP server")
     create_unix_connection = _refused("Unix socket")
     create_unix_server = _refused("Unix socket")
     create_datagram_endpoint = _refused("UDP socket")

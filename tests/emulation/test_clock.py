@@ -124,7 +124,7 @@ def real(loop: asyncio.AbstractEventLoop) -> dict[str, Callable[[], Coroutine[An
     """Things that take real time."""
     return {
         "TCP connection": lambda: asyncio.open_connection("127.0.0.1", 9),
-        "TCP server": lambda: asyncio.start_server(lambda *_: None, "127.0.0.1", 0),
+        "TCP server": lambda: asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=object()),
         "Unix socket": lambda: asyncio.open_unix_connection("/nowhere"),
         "UDP socket": lambda: loop.create_datagram_endpoint(
             asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
