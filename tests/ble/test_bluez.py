@@ -10,13 +10,14 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bleak import BleakClient, BleakScanner
 
 from boards.emulation.air import Air, AirModel
 from boards.emulation.fake_bluez import VARIABLE, FakeBluez, PrivateBus, is_possible
 from ockamlite.errors import LinkBrokenError, LinkClosedError, UnavailableError
 from ockamlite.limits import LIMITS
 from ockamlite.routing.endpoint import Endpoint
-from transports.ble import BleTransport, unavailable
+from transports.ble import BleTransport, gatt, peripheral, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -213,6 +214,24 @@ async def test_a_listener_that_is_closed_is_heard_no_more_and_its_links_stay(mac
     assert await there.wait_frames(1) == [b"still here"]
     here.link.close()
     await here.closed
+    await listener.close()
+
+
+async def test_a_central_that_writes_and_does_not_subscribe_is_disconnected(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peripheral, "SUBSCRIBE_S", 0.2)
+    listener = await machine.listen()
+    found = await BleakScanner.find_device_by_name("pi", bluez={"adapter": "hci1"})
+    assert found is not None
+    over = asyncio.Event()
+    mute = BleakClient(found, lambda _: over.set(), bluez={"adapter": "hci1"})
+    await mute.connect()
+    await mute.write_gatt_char(gatt.RX, b"nobody asked", response=False)
+    async with asyncio.timeout(5):
+        await over.wait()
+    assert not machine.accepted
+    await machine.dial()
     await listener.close()
 
 

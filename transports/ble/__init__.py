@@ -5,15 +5,19 @@ The radio is the system's, or the emulated air that ``OCKAMLITE_AIR`` names, or 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import secrets
 from typing import TYPE_CHECKING, ClassVar
 
-from ockamlite.errors import OckamError, UnavailableError
+from ockamlite.errors import LinkBrokenError, OckamError, UnavailableError
 from ockamlite.routing.endpoint import Endpoint
+from ockamlite.routing.tally import Tallies
 from transports.ble.channel import BleChannel, open_link
 from transports.ble.dialling import SEARCH_S, Dialler
 from transports.ble.gatt import Wanted, check_name
+from transports.ble.visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from ockamlite.wire.link import Link
     from transports.ble.gatt import Advertisement
     from transports.ble.radio import Connection, Radio, Serving
+
+logger = logging.getLogger(__name__)
 
 AIR_VARIABLE = "OCKAMLITE_AIR"
 """Names the socket of an emulated air to be used instead of a radio."""
@@ -140,17 +146,47 @@ class BleListener:
         self._limits = limits
         self._draw = draw
         self._accept = accept
+        self._visits = Visits()
+        self._refused = Tallies()
 
     def connected(self, connection: Connection) -> None:
-        """A central subscribed; its link comes once it says HELLO."""
-        BleChannel(
+        """A central subscribed; its link comes once it says HELLO.
+
+        A device that begins links all the time is disconnected, and so is one that begins session after
+        session on one connection.
+        """
+        device = connection.remote
+        if not self._admits(device):
+            connection.abort()
+            return
+        begun = 0
+
+        def accept(link: Link) -> None:
+            nonlocal begun
+            begun += 1
+            if begun > 1 and not self._admits(device):
+                channel.shell.abort(LinkBrokenError("the device began the link anew too often"))
+            else:
+                self._accept(link)
+
+        channel = BleChannel(
             connection,
             endpoint=str(self.endpoint),
             session=self._draw(),
             limits=self._limits,
-            accept=self._accept,
+            accept=accept,
             ended=lambda _: None,
-        ).start()
+        )
+        channel.start()
+
+    def _admits(self, device: str) -> bool:
+        if self._visits.admit(device, asyncio.get_running_loop().time()):
+            return True
+        if times := self._refused.add(device):
+            logger.info(
+                "%s: %s begins links too often, disconnected (%d so far)", self.endpoint, device, times
+            )
+        return False
 
     async def close(self) -> None:
         """Advertise no more; links stay."""

@@ -18,7 +18,7 @@ from dbus_fast.errors import AuthError, DBusError
 from ockamlite.errors import UnavailableError
 from transports.ble import bluez, gatt, unavailable
 from transports.ble.bluez_link import BluezConnection
-from transports.ble.radio import AGAIN_S
+from transports.ble.radio import AGAIN_S, SUBSCRIBE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,7 +234,14 @@ class Peripheral:
         found = self._devices.get(path)
         if found is None and len(self._devices) < _DEVICES and self._accept is not None:
             found = self._devices[path] = BluezConnection(path, self._let_go)
+            asyncio.get_running_loop().call_later(SUBSCRIBE_S, self._subscribes_late, found)
         return found
+
+    def _subscribes_late(self, device: BluezConnection) -> None:
+        """Nobody may keep one of the few connections that an adapter has by writing to nobody."""
+        if self._devices.get(device.path) is device and not device.is_subscribed:
+            logger.debug("%s did not subscribe within %g s", device.remote, SUBSCRIBE_S)
+            device.abort()
 
     def _acquired(self, device: BluezConnection, member: str, ours: socket.socket, mtu: int) -> None:
         if member == "AcquireWrite":
