@@ -112,11 +112,18 @@ class Limits:
     """The same for an address that has proven nothing: a handshake, or a few portal messages."""
     datagram_unproven_pending_bytes: int = 4 * 1024 * 1024
     """The same for all of these: a flood of first pieces must not fill the memory."""
+    datagram_advance_bytes: int = 1536
+    """Sent to an unproven address beyond what came from there: the answer of a Rust peer's handshake, with
+    a credential or two."""
     datagram_advance_bytes_per_s: int = 16 * 1024
-    """Sent beyond three times what unproven addresses sent, over all of them: thirty handshakes of Rust
-    peers, whose first message is a fifth of its answer; 0 answers none of those."""
+    """The same over all unproven addresses: forty handshakes of Rust peers, whose first message is a fifth
+    of its answer; 0 answers none of those."""
     datagram_peers: int = 1024
     """Links accepted on one socket at a time; the longest idle, least proven one gives way."""
+    datagram_quiet_s: float = 10.0
+    """A link whose peer is proven gives way to a stranger only after such silence."""
+    datagram_proven_peers: int = 4096
+    """Addresses without a link that are remembered as proven: a few hundred bytes each."""
     datagram_idle_s: float = 300.0
     """How long an accepted link may bring nothing; peers that live send something every ten seconds."""
 

@@ -11,7 +11,6 @@ import asyncio
 import errno
 import os
 import socket
-import sys
 from collections import OrderedDict
 from hashlib import blake2s
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -29,9 +28,11 @@ from ockamlite.wire.heartbeats import (
     decode_heartbeat,
     encode_heartbeat,
 )
+from ockamlite.wire.ports import holder_of_port
 from ockamlite.wire.reassembly import Reassembler
 from transports.sockets import describe
 from transports.udp_link import UdpLink
+from transports.udp_socket import DatagramSocket, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
     from ockamlite.limits import Limits
     from ockamlite.wire.datagrams import Piece
     from ockamlite.wire.link import Link
+    from transports.udp_socket import Remote
 
-_BUFFER_BYTES: Final = 4 * 1024 * 1024
-"""Asked for on both sides of a socket; the system gives what it allows."""
 _LEAST_ROOM_BYTES: Final = 20 * 1024
 _ANSWER_S: Final = 0.1
 """How long dialling waits for an answer or a refusal; other nodes of Ockam send neither."""
@@ -49,13 +49,6 @@ _RESOLVE_S: Final = 10.0
 _READS: Final = 64
 """Datagrams taken in one turn of the loop."""
 _DATAGRAM_BYTES: Final = 65_536
-_PROVEN: Final = 4096
-"""Addresses without a link that are remembered as proven."""
-_IDLE_S: Final = 10.0
-"""A link with a proven peer gives way to a stranger only after such silence."""
-_REFUSED: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
-_PATH_MTU_PROBE: Final = 3
-"""Linux: never fragment, and do not trust the path MTU that others report."""
 
 
 class UdpTransport:
@@ -106,7 +99,7 @@ class UdpTransport:
             port.close()
             reason = describe(error)
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                reason = f"UDP port {target.port} is in use"
+                reason = holder_of_port(target.port, "udp")
             text = f"cannot listen at {endpoint}: {reason}"
             raise UnavailableError(text, hint="choose another port, or port 0") from error
         found = Endpoint(endpoint.kind, str(HostPort(target.host, bound)), endpoint.options)
@@ -141,12 +134,12 @@ class UdpPort:
         self._dialect = dialect
         self._accept = accept
         self._loop = asyncio.get_running_loop()
-        self._socket: socket.socket | None = None
+        self._socket: DatagramSocket | None = None
         self._only: UdpLink | None = None
         """The link of a dialled socket."""
-        self._links: OrderedDict[Any, UdpLink] = OrderedDict()
+        self._links: OrderedDict[Remote, UdpLink] = OrderedDict()
         """The links of a listening one by remote address, longest silent first."""
-        self._proven: OrderedDict[Any, bytes] = OrderedDict()
+        self._proven: OrderedDict[Remote, bytes] = OrderedDict()
         self._known = Reassembler(
             limits,
             peer_bytes=limits.datagram_peer_bytes,
@@ -173,25 +166,10 @@ class UdpPort:
         Raises:
             OSError: it cannot be bound or dialled.
         """
-        sock = self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        # The system counts its bookkeeping, too, which for small datagrams is as much again.
-        self._room = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 4
-        if sys.platform == "linux":
-            level, option = (
-                (socket.IPPROTO_IPV6, 23) if family == socket.AF_INET6 else (socket.IPPROTO_IP, 10)
-            )
-            sock.setsockopt(level, option, _PATH_MTU_PROBE)
-        if bind is not None:
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(bind)
-        else:
-            sock.connect(dial)
+        sock = self._socket = DatagramSocket(family, bind=bind, dial=dial)
+        self._room = sock.room
         self._loop.add_reader(sock, self._readable)
-        return int(sock.getsockname()[1])
+        return sock.port
 
     def close(self) -> None:
         """Give the socket up; may be called twice."""
@@ -207,26 +185,13 @@ class UdpPort:
             self._only.abort(LinkBrokenError("given up"))
         self.close()
 
-    def send(self, datagram: bytes, remote: Any) -> bool:
+    def send(self, datagram: bytes, remote: Remote | None) -> bool:
         """Send, or lose; False if the socket is full.
 
         Raises:
             OSError: the peer of a dialled socket refuses, or the datagram is too large.
         """
-        sock = self._socket
-        if sock is None:
-            return True
-        try:
-            if remote is None:
-                sock.send(datagram)
-            else:
-                sock.sendto(datagram, remote)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE or (remote is None and error.errno in _REFUSED):
-                raise
-        return True
+        return self._socket is None or self._socket.send(datagram, remote)
 
     def when_writable(self, link: UdpLink) -> None:
         """Let ``link`` go on when the socket takes more."""
@@ -249,18 +214,18 @@ class UdpPort:
             if sock is None:
                 return
             try:
-                size, remote = sock.recvfrom_into(self._buffer)
+                size, remote = sock.receive(self._buffer)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if self._only is not None and error.errno in _REFUSED:
+                if self._only is not None and is_refusal(error):
                     self._only.refused(error)
                 continue
             self._datagram(self._buffer[:size], remote)
 
     # -- what comes -----------------------------------------------------------------------------
 
-    def _datagram(self, data: memoryview, remote: Any) -> None:
+    def _datagram(self, data: memoryview, remote: Remote) -> None:
         now = self._loop.time()
         try:
             piece = decode_piece(data)
@@ -291,7 +256,7 @@ class UdpPort:
         if link is not None:
             link.flush()
 
-    def _heartbeat(self, heartbeat: Heartbeat, size: int, dialect: Dialect, remote: Any) -> None:
+    def _heartbeat(self, heartbeat: Heartbeat, size: int, dialect: Dialect, remote: Remote) -> None:
         """Answer somebody without a link; nothing is kept until it shows that an answer arrived."""
         if heartbeat.kind is not Kind.ASK or self._accept is None:
             return
@@ -299,14 +264,14 @@ class UdpPort:
         if heartbeat.proof == offer:
             self._proven[remote] = heartbeat.offer
             self._proven.move_to_end(remote)
-            if len(self._proven) > _PROVEN:
+            if len(self._proven) > self._limits.datagram_proven_peers:
                 self._proven.popitem(last=False)
         answer = encode_heartbeat(answer_to(heartbeat, size, offer=offer, room=self.room))
         if len(answer) + OVERHEAD_BYTES <= size:
             for datagram in split(answer, self._number(), dialect, len(answer) + OVERHEAD_BYTES):
                 self.send(datagram, remote)
 
-    def _first(self, message: bytes, piece: Piece, remote: Any) -> None:
+    def _first(self, message: bytes, piece: Piece, remote: Remote) -> None:
         """Make a link for a remote that has sent a whole message.
 
         Raises:
@@ -321,20 +286,22 @@ class UdpPort:
             path.is_proven = True
             path.proof = self._proven[remote]
             path.hello(now)
-        link = UdpLink(self, path, remote, HostPort(remote[0], remote[1]), self._limits)
+        host, port = remote.address[:2]
+        link = UdpLink(self, path, remote, HostPort(host, port), self._limits)
         self._links[remote] = link
         self._accept(link)
         link.arrived(piece.number, message)
         link.flush()
 
-    def _has_place(self, remote: Any) -> bool:
+    def _has_place(self, remote: Remote) -> bool:
         if len(self._links) < self._limits.datagram_peers:
             return True
         now = self._loop.time()
         victim = next((link for link in self._links.values() if not link.path.is_proven), None)
         if victim is None:
             oldest = next(iter(self._links.values()))
-            victim = oldest if remote in self._proven or oldest.path.silent_s(now) > _IDLE_S else None
+            is_idle = oldest.path.silent_s(now) > self._limits.datagram_quiet_s
+            victim = oldest if is_idle or remote in self._proven else None
         if victim is None:
             return False
         victim.abort(LinkBrokenError("idle, and another one needed its place"))
@@ -358,13 +325,15 @@ class UdpPort:
 
     def ended(self, link: UdpLink) -> None:
         """Forget a link."""
-        self._known.forget(link.address)
-        self._strangers.forget(link.address)
-        if link is self._only:
+        address = link.address
+        if address is None:
             self.close()
-        elif self._links.get(link.address) is link:
-            del self._links[link.address]
-            self._close_if_unused()
+        else:
+            self._known.forget(address)
+            self._strangers.forget(address)
+            if self._links.get(address) is link:
+                del self._links[address]
+                self._close_if_unused()
 
     def accept_no_more(self) -> None:
         """Make no more links."""
@@ -375,7 +344,7 @@ class UdpPort:
         if self._accept is None and not self._links:
             self.close()
 
-    def _path(self, dialect: Dialect, remote: Any, *, dialled: bool) -> DatagramPath:
+    def _path(self, dialect: Dialect, remote: Remote | None, *, dialled: bool) -> DatagramPath:
         return DatagramPath(
             self._limits,
             dialect=dialect,
@@ -390,7 +359,7 @@ class UdpPort:
     def _number(self) -> int:
         return int.from_bytes(os.urandom(2), "big")
 
-    def _offer(self, remote: Any) -> bytes:
+    def _offer(self, remote: Remote | None) -> bytes:
         return blake2s(repr(remote).encode(), key=self._secret, digest_size=TOKEN_BYTES).digest()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ockamlite.errors import DecodeError, LinkBrokenError, LinkClosedError, OckamError, RemoteError
 from ockamlite.routing.codec import array_at, decode_message, decode_route_at
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ockamlite.routing.endpoint import HostPort
     from ockamlite.wire.datagram_path import DatagramPath
     from ockamlite.wire.link import LinkReceiver
+    from transports.udp_socket import Remote
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Port(Protocol):
     def room(self) -> int:
         """What one peer may have under way to us."""
 
-    def send(self, datagram: bytes, remote: Any) -> bool:
+    def send(self, datagram: bytes, remote: Remote | None) -> bool:
         """Send, or lose; False if the socket is full."""
 
     def when_writable(self, link: UdpLink) -> None:
@@ -51,7 +52,7 @@ class UdpLink:
     """A link over datagrams. The gate of its receiver holds what came; the sender's window bounds it."""
 
     def __init__(
-        self, port: Port, path: DatagramPath, address: Any, remote: HostPort, limits: Limits
+        self, port: Port, path: DatagramPath, address: Remote | None, remote: HostPort, limits: Limits
     ) -> None:
         self.path = path
         self.address = address

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 PROBED_BYTES: Final = (1232, 1452, 8952, 16_384)
 """Datagrams tried: IPv6's least path, Ethernet, jumbo frames, loopback; each less IPv6's and UDP's heads."""
-ANSWER_FACTOR: Final = 3
-"""How many times what an unproven address sent we send there, as in QUIC (RFC 9000, §8.1)."""
 KEEPALIVE_S: Final = 20.0
 """Between two heartbeats of an idle link: 2 x 90 bytes, below what routers keep UDP mappings for."""
 SILENCE_S: Final = 65.0
@@ -40,8 +38,6 @@ _FIRST_ROUND_S: Final = 0.1
 _LEAST_ROUND_S: Final = 0.05
 _LONGEST_ROUND_S: Final = 2.0
 _CHECK_SIZE_S: Final = 1.0
-_MOST_ADVANCED_BYTES: Final = 1536
-"""Of the advance for one address: the answer of a handshake, with a credential or two."""
 _LATER_S: Final = 0.1
 _TICK_S: Final = 0.001
 _MARKS: Final = 32
@@ -51,10 +47,10 @@ _NEVER: Final = float("inf")
 
 
 class Advance:
-    """What a socket may send to unproven addresses beyond their due, over all of them.
+    """What a socket may send to unproven addresses beyond what came from them, over all of them.
 
-    The first message of a Rust peer's handshake has a hundred bytes, the answer five hundred, and only then
-    can the address prove itself. Whoever makes us answer somebody else's address gains no more than this.
+    The first message of a Rust peer's handshake takes 91 bytes, the answer 486, and the peer says nothing
+    more before it has all of that. Whoever makes us answer somebody else's address gains no more than this.
     """
 
     def __init__(self, bytes_per_s: float, now: float) -> None:
@@ -230,11 +226,10 @@ class DatagramPath:
         return datagram
 
     def _may_send(self, size: int, now: float) -> bool:
-        due = ANSWER_FACTOR * self._received_bytes + self._advanced_bytes
-        beyond = self._sent_bytes + size - due
+        beyond = self._sent_bytes + size - self._received_bytes - self._advanced_bytes
         if self.is_proven or beyond <= 0:
             return True
-        if self._advanced_bytes + beyond > _MOST_ADVANCED_BYTES:
+        if self._advanced_bytes + beyond > self._limits.datagram_advance_bytes:
             return False
         if not self._advance.draw(beyond, now):
             self._pace_at = now + _LATER_S

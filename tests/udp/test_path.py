@@ -10,7 +10,6 @@ import pytest
 from ockamlite.errors import LinkBrokenError
 from ockamlite.limits import LIMITS
 from ockamlite.wire.datagram_path import (
-    ANSWER_FACTOR,
     KEEPALIVE_S,
     PROBED_BYTES,
     SILENCE_S,
@@ -25,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOM = 65_536
+
+
+M1_BYTES, M2_BYTES = 91, 486
+"""The first message of a Rust peer's handshake and its answer, as datagrams."""
 
 
 def path(*, dialled: bool, advance: float = 0.0, largest: int = PROBED_BYTES[-1]) -> DatagramPath:
@@ -211,7 +214,7 @@ def test_an_accepted_link_that_brings_nothing_ends() -> None:
     assert "nothing came" in str(there.on_timer(LIMITS.datagram_idle_s))
 
 
-def test_an_unproven_address_gets_three_times_what_it_sent_and_no_more() -> None:
+def test_an_unproven_address_gets_no_more_than_it_sent_until_it_is_proven() -> None:
     there = path(dialled=False)
     there.received(100, Dialect.B, 0.0)
     for _ in range(100):
@@ -219,11 +222,25 @@ def test_an_unproven_address_gets_three_times_what_it_sent_and_no_more() -> None
     sent = 0
     while (datagram := there.next_datagram(0.0)) is not None:
         sent += len(datagram)
-    assert 0 < sent <= ANSWER_FACTOR * 100
+    assert 0 < sent <= 100
     there.received(100, Dialect.B, 1.0)
     while (datagram := there.next_datagram(1.0)) is not None:
         sent += len(datagram)
-    assert sent <= ANSWER_FACTOR * 200
+    assert 100 < sent <= 200
+    there.is_proven = True
+    while (datagram := there.next_datagram(2.0)) is not None:
+        sent += len(datagram)
+    assert sent >= 100 * 60, "what waited for the proof has left"
+
+
+def test_one_address_draws_no_more_of_the_advance_than_the_answer_of_a_handshake() -> None:
+    there = path(dialled=False, advance=1e6)
+    there.received(M1_BYTES, Dialect.B, 0.0)
+    for _ in range(100):
+        there.send(bytes(200))
+    sent = sum(len(datagram) for datagram in iter(lambda: there.next_datagram(0.0), None))
+    most = M1_BYTES + LIMITS.datagram_advance_bytes
+    assert most - 220 < sent <= most
 
 
 def test_the_advance_answers_one_handshake_but_not_a_flood_of_them() -> None:
@@ -232,14 +249,14 @@ def test_the_advance_answers_one_handshake_but_not_a_flood_of_them() -> None:
     for _ in range(50):
         there = path(dialled=False)
         there._advance = shared
-        there.received(102, Dialect.B, 0.0)
-        there.send(bytes(480))
+        there.received(M1_BYTES, Dialect.B, 0.0)
+        there.send(bytes(M2_BYTES - 12))
         answered += there.next_datagram(0.0) is not None
-    assert 1 <= answered <= 2000 // (480 - 306)
+    assert answered == 2000 // (M2_BYTES - M1_BYTES)
     later = path(dialled=False)
     later._advance = shared
-    later.received(102, Dialect.B, 5.0)
-    later.send(bytes(480))
+    later.received(M1_BYTES, Dialect.B, 5.0)
+    later.send(bytes(M2_BYTES - 12))
     assert later.next_datagram(5.0) is not None
 
 
