@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import http.client
 import http.server
+import os
+import queue
 import random
 import shutil
 import socket
+import struct
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -23,8 +26,18 @@ BLOB = random.Random(20).randbytes(10 * 1024 * 1024)
 """What goes through every portal, both ways."""
 BLOB_SHA256 = hashlib.sha256(BLOB).hexdigest()
 
+RESET_AFTER = 256 * 1024
+"""Bytes of a connection that ends with an error."""
+
+
+def reset(connection: socket.socket) -> None:
+    """End a connection with an error for its other end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
+
 
 class Service(http.server.BaseHTTPRequestHandler):
+    server: Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -35,7 +48,13 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self._answer(BLOB if self.path == "/blob" else self.path.encode())
+        match self.path:
+            case "/blob":
+                self._answer(BLOB)
+            case "/ended":
+                self._answer(self.server.ended.get(timeout=RUN_S).encode())
+            case _:
+                self._answer(self.path.encode())
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -47,12 +66,31 @@ class Service(http.server.BaseHTTPRequestHandler):
         while chunk := self.rfile.read1(65536):
             self.connection.sendall(chunk)
 
+    def do_RESET(self) -> None:
+        """Some data, and then an end with an error."""
+        self.connection.sendall(BLOB[:RESET_AFTER])
+        reset(self.connection)
+
+    def do_WATCH(self) -> None:
+        """Take what comes until the connection ends; GET /ended says how it did."""
+        self.close_connection = True
+        self.connection.sendall(b"watching")
+        ended = "an end"
+        try:
+            while self.connection.recv(65536):
+                pass
+        except ConnectionResetError:
+            ended = "a reset"
+        self.server.ended.put(ended)
+
     def log_message(self, *_: object) -> None:
         """Not in the test's output."""
 
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    ended: ClassVar[queue.Queue[str]] = queue.Queue()
+    """How connections that were watched have ended."""
 
     def handle_error(self, *_: object) -> None:
         """A client that leaves early is no news."""
@@ -119,3 +157,33 @@ class PortalUser:
             assert lasting.getresponse().read() == b"/after"
         finally:
             lasting.close()
+
+    def reset_by_client(self, port: int) -> str:
+        """A client that ends with an error in the middle of a transfer; what the service saw of it."""
+        client = socket.create_connection((HOST, port), timeout=RUN_S)
+        client.sendall(b"WATCH / HTTP/1.1\r\nHost: service\r\n\r\n")
+        assert client.recv(8, socket.MSG_WAITALL) == b"watching"
+        client.sendall(BLOB[:RESET_AFTER])
+        reset(client)
+        return self._fetch(port, "/ended")
+
+    def reset_by_service(self, port: int) -> str:
+        """A service that ends with an error in the middle of a transfer; what the client saw of it."""
+        ended = "an end"
+        with socket.create_connection((HOST, port), timeout=RUN_S) as client:
+            client.sendall(b"RESET / HTTP/1.1\r\nHost: service\r\n\r\n")
+            try:
+                while client.recv(65536):
+                    pass
+            except ConnectionResetError:
+                ended = "a reset"
+        assert self._fetch(port, "/after") == "/after"
+        return ended
+
+    def _fetch(self, port: int, path: str) -> str:
+        client = http.client.HTTPConnection(HOST, port, timeout=RUN_S)
+        try:
+            client.request("GET", path)
+            return client.getresponse().read().decode()
+        finally:
+            client.close()

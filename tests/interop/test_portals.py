@@ -9,10 +9,13 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+RESET = "portal: a reset in the middle of a transfer ends the other side"
 INLET = "inlet ockamlite → outlet Rust"
 OUTLET = "inlet Rust → outlet ockamlite"
 ROUNDS = 250
 """Small messages on one connection: several rekeyings of the channel below it, each way."""
+ENDED = "an end"
+"""What Rust tells its application of an end with an error: it knows no other."""
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +86,17 @@ def test_closing_one_connection_leaves_the_other_open(our_inlet: int, portal_use
 @pytest.mark.proves("portal: two connections at once, one closed early", OUTLET)
 def test_closing_one_rust_connection_leaves_the_other_open(rust_inlet: int, portal_user: Any) -> None:
     portal_user.chat_while_another_closes(rust_inlet)
+
+
+@pytest.mark.proves(RESET, INLET)
+def test_a_client_that_resets_our_inlet_is_gone_for_the_target_of_a_rust_outlet(
+    our_inlet: int, portal_user: Any
+) -> None:
+    assert portal_user.reset_by_client(our_inlet) == ENDED
+
+
+@pytest.mark.proves(RESET, OUTLET)
+def test_a_target_that_resets_our_outlet_ends_the_client_of_a_rust_inlet(
+    rust_inlet: int, portal_user: Any
+) -> None:
+    assert portal_user.reset_by_service(rust_inlet) == ENDED
