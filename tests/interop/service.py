@@ -37,7 +37,6 @@ def reset(connection: socket.socket) -> None:
 
 
 class Service(http.server.BaseHTTPRequestHandler):
-    server: Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -52,7 +51,7 @@ class Service(http.server.BaseHTTPRequestHandler):
             case "/blob":
                 self._answer(BLOB)
             case "/ended":
-                self._answer(self.server.ended.get(timeout=RUN_S).encode())
+                self._answer(Server.ended.get(timeout=RUN_S).encode())
             case _:
                 self._answer(self.path.encode())
 
@@ -81,7 +80,7 @@ class Service(http.server.BaseHTTPRequestHandler):
                 pass
         except ConnectionResetError:
             ended = "a reset"
-        self.server.ended.put(ended)
+        Server.ended.put(ended)
 
     def log_message(self, *_: object) -> None:
         """Not in the test's output."""
