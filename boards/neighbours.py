@@ -1,7 +1,7 @@
 """Nodes of the local network that announce themselves by mDNS (DNS-SD, RFC 6763).
 
-The only module that knows zeroconf, which the extra ``mdns`` brings. Whoever announces a node tells
-everybody on the network its name and port; what a neighbour says here proves nothing about who it is.
+The only module that knows zeroconf and ifaddr, which the extra ``mdns`` brings. Whoever announces a node
+tells everybody on the network its name and port; what a neighbour says here proves nothing about who it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ockamlite.errors import UnavailableError, UsageError
+from ockamlite.errors import AlreadyExistsError, UnavailableError, UsageError
 from ockamlite.routing.endpoint import Endpoint, HostPort, ip6_text
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 SERVICE: Final = "_ockamlite._tcp.local."
 _ASK_S: Final = 2.0
 """How long a neighbour may take to say where it is."""
+_NAME_BYTES: Final = 60
+"""Of a name; a label has 63, and one may get a number behind it."""
+_TAKEN_MS: Final = 1300.0
+"""How long whoever has a name may take to say so: nobody repeats himself within a second (RFC 6762, §6)."""
+_MOST_NUMBER: Final = 20
 _MOST: Final = 1000
 """Names that are kept: anybody on the network can make some up."""
 
@@ -79,29 +84,85 @@ async def browse(seconds: float, interfaces: Sequence[str] = ()) -> AsyncIterato
 
 
 @asynccontextmanager
-async def announce(name: str, address: HostPort, interfaces: Sequence[str] = ()) -> AsyncIterator[None]:
-    """Announce a node that listens at an address while the block runs.
+async def announce(name: str, address: HostPort, interfaces: Sequence[str] = ()) -> AsyncIterator[str]:
+    """Announce a node that listens at an address while the block runs; gives the name that it has.
+
+    A name that somebody else has already gets a number behind it.
+
+    Args:
+        name: what neighbours call it.
+        address: where it listens: an IP address, or 0.0.0.0 or ``::`` for all that this machine has.
+        interfaces: addresses of the interfaces to tell it on; all if empty.
 
     Raises:
-        UsageError: the extra ``mdns`` is not installed, or the name is too long for a label.
-        UnavailableError: the network cannot be told.
+        UsageError: the extra ``mdns`` is not installed, or the name is no label.
+        UnavailableError: the network cannot be told, or there is none.
     """
     zeroconf, aio = _zeroconf()
-    if not 1 <= len(name.encode()) <= 63:
-        raise UsageError(f"{name!r} is not 1 to 63 bytes long")
-    info = aio.AsyncServiceInfo(
-        SERVICE,
-        f"{name}.{SERVICE}",
-        addresses=[ipaddress.ip_address(address.host).packed],
-        port=address.port,
-        server=f"{name}.local.",
-    )
+    check_announced(name)
+    found = _own_addresses() if address.is_any_host else [address.host]
+    if not found:
+        raise UnavailableError("this machine has no address that a neighbour could reach")
     async with _network(aio, zeroconf, interfaces) as network:
+        name = await _free_name(zeroconf, network, name)
+        info = aio.AsyncServiceInfo(
+            SERVICE,
+            f"{name}.{SERVICE}",
+            addresses=[ipaddress.ip_address(host).packed for host in found],
+            port=address.port,
+            server=f"{_host_label(name)}.local.",
+        )
         await (await network.async_register_service(info, allow_name_change=True))
         try:
-            yield
+            yield info.name.removesuffix(f".{SERVICE}")
         finally:
             await (await network.async_unregister_service(info))
+
+
+async def _free_name(zeroconf: Any, network: Any, name: str) -> str:
+    """The name, or with a number if a neighbour has it.
+
+    What registering a name asks is answered to one socket, which need not be ours if others of this
+    machine ask as well; so everybody is asked before.
+    """
+    for number in range(2, _MOST_NUMBER + 1):
+        asked = f"{name}.{SERVICE}"
+        everybody = zeroconf.DNSQuestionType.QM
+        if not await network.async_get_service_info(SERVICE, asked, _TAKEN_MS, question_type=everybody):
+            return name
+        name = f"{name.removesuffix(f'-{number - 1}') if number > 2 else name}-{number}"
+    raise AlreadyExistsError(f"{name} and the names before it are taken", hint="another name")
+
+
+def check_announced(name: str) -> str:
+    """Check a name to announce.
+
+    Raises:
+        UsageError: no neighbour could be called so.
+    """
+    if not 1 <= len(name.encode()) <= _NAME_BYTES or not name.isprintable() or "." in name:
+        raise UsageError(
+            f"{name!r} is no name to announce: 1 to {_NAME_BYTES} bytes, printable, no dot",
+            hint="another name",
+        )
+    return name
+
+
+def _own_addresses() -> list[str]:
+    """The addresses of this machine that neighbours can reach; those of one link alone are left out."""
+    import ifaddr
+
+    found = (
+        ipaddress.ip_address(str(ip.ip if ip.is_IPv4 else ip.ip[0]))
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+    )
+    return [str(address) for address in found if not (address.is_loopback or address.is_link_local)]
+
+
+def _host_label(name: str) -> str:
+    """The name as the label of a host: letters, digits and hyphens."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-") or "ockamlite"
 
 
 @asynccontextmanager

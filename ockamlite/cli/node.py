@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ockamlite.cli.options import (
+    announce_option,
     common_options,
     forward_option,
     insecure_option,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @insecure_option("uppercase")
 @names_options("uppercase")
 @forward_option
+@announce_option
 @common_options
 def command(common: Common, **options: Any) -> None:
     """Serve."""

@@ -97,6 +97,16 @@ def listen_option(text: str) -> Callable[[Any], Any]:
     return option("--listen", multiple=True, metavar="ENDPOINT", help=text)
 
 
+def announce_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--announce``."""
+    decorated: Callable[..., Any] = option(
+        "--announce",
+        metavar="NAME",
+        help="Tell the local network, by mDNS, that this listens at its tcp: endpoints [tells nobody].",
+    )(function)
+    return decorated
+
+
 def insecure_option(what: str) -> Callable[[Any], Any]:
     """``--insecure``."""
     return option("--insecure", is_flag=True, help=f"{what} may be reached without a secure channel, too.")

@@ -8,6 +8,7 @@ import click
 
 from ockamlite.cli.options import (
     allow_relay_option,
+    announce_option,
     common_options,
     forward_option,
     insecure_option,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @insecure_option("The outlet")
 @names_options("outlet")
 @forward_option
+@announce_option
 @common_options
 def command(common: Common, **options: Any) -> None:
     """Serve."""

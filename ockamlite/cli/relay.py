@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ockamlite.cli.options import common_options, forward_option, listen_option, option
+from ockamlite.cli.options import announce_option, common_options, forward_option, listen_option, option
 from ockamlite.cli.table import Command, command_help
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     help="Who may register, through a secure channel; repeatable. Anyone if absent.",
 )
 @forward_option
+@announce_option
 @common_options
 def command(common: Common, **options: Any) -> None:
     """Serve."""

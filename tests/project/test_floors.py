@@ -69,11 +69,13 @@ IMPORTERS = {
     "gpiod": "boards.led",
     "pytest": "boards.pytest_plugin",
     "zeroconf": "boards.neighbours",
+    "ifaddr": "boards.neighbours",  # comes with zeroconf
 }
 """The module, or package, that alone imports an outside package; a fake beside it may, too."""
 
 SHORTCUTS = {
     "ockamlite.cli.run.serving": {"transports.tcp", "transports.sockets"},
+    "ockamlite.cli.run.announcing": {"boards.neighbours"},
     "ockamlite.cli.run.auto": {"boards.detection", "boards.machine", "boards.serial_ports"},
     "ockamlite.cli.run.board": {
         "boards.detection", "boards.doctor", "boards.machine", "boards.profiles",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ockamlite.cli.run.announcing import announced, check_announcement
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import ServingOutput
 from ockamlite.cli.run.serving import for_ever, listen, name_taken, read_listen, running_node, transports
@@ -32,6 +33,7 @@ class _Plan:
     service: str
     listener: str
     forward: tuple[str, ...]
+    announce: str | None
 
 
 def run(
@@ -42,10 +44,20 @@ def run(
     service: str,
     listener: str,
     forward: tuple[str, ...],
+    announce: str | None,
     **_: object,
 ) -> None:
     """Check the options, then serve until a signal."""
-    plan = _Plan(read_listen(listen or (_DEFAULT,)), chosen_trust(), insecure, service, listener, forward)
+    plan = _Plan(
+        listen=read_listen(listen or (_DEFAULT,)),
+        trust=chosen_trust(),
+        insecure=insecure,
+        service=service,
+        listener=listener,
+        forward=forward,
+        announce=announce,
+    )
+    check_announcement(plan.announce, plan.listen)
     state = open_state(common)
     if plan.trust is None and not insecure:
         raise refusal(
@@ -74,14 +86,16 @@ async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: S
                 node.open(address, link)
         at = [str(link.endpoint) for link in links]
         identifier = str(state.identity.identifier)
-        output.ready(
-            f"{', '.join(at)} as {identifier}",
-            identifier=identifier,
-            listening=at,
-            relays=[],
-            service=plan.service,
-        )
-        await for_ever()
+        async with announced(plan.announce, links) as told:
+            output.ready(
+                f"{', '.join(at)} as {identifier}",
+                identifier=identifier,
+                listening=at,
+                relays=[],
+                service=plan.service,
+                **told,
+            )
+            await for_ever()
 
 
 def _offer(plan: _Plan, node: Node) -> list[str]:

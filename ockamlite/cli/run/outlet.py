@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ockamlite.cli.run.announcing import announced, check_announcement
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import ServingOutput
 from ockamlite.cli.run.serving import (
@@ -55,6 +56,7 @@ class _Plan:
     service: str
     listener: str
     forward: tuple[str, ...]
+    announce: str | None
 
 
 def run(
@@ -68,6 +70,7 @@ def run(
     service: str,
     listener: str,
     forward: tuple[str, ...],
+    announce: str | None,
     **_: object,
 ) -> None:
     """Check the options, then serve until a signal."""
@@ -89,7 +92,9 @@ def run(
         service=service,
         listener=listener,
         forward=forward,
+        announce=announce,
     )
+    check_announcement(plan.announce, plan.listen)
     state = open_state(common)
     if plan.trust is None and not insecure:
         raise refusal(
@@ -124,15 +129,17 @@ async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: S
             if relay.address is not None
         ]
         ways = [*at, *(f"{relay['address']} at {relay['at']}" for relay in relays)]
-        output.ready(
-            f"{plan.target} as {plan.service} at {', '.join(ways)}",
-            identifier=str(state.identity.identifier),
-            listening=at,
-            relays=relays,
-            service=plan.service,
-            target=str(plan.target),
-        )
-        await for_ever()
+        async with announced(plan.announce, links) as told:
+            output.ready(
+                f"{plan.target} as {plan.service} at {', '.join(ways)}",
+                identifier=str(state.identity.identifier),
+                listening=at,
+                relays=relays,
+                service=plan.service,
+                target=str(plan.target),
+                **told,
+            )
+            await for_ever()
 
 
 def _offer(plan: _Plan, node: Node) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ockamlite.cli.run.announcing import announced, check_announcement
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import ServingOutput
 from ockamlite.cli.run.serving import for_ever, listen, read_listen, running_node, transports
@@ -27,15 +28,17 @@ def run(
     listen: tuple[str, ...],
     allow_register: tuple[str, ...],
     forward: tuple[str, ...],
+    announce: str | None,
 ) -> None:
     """Check the options, then serve until a signal."""
     where = read_listen(listen or (_DEFAULT,))
+    check_announcement(announce, where)
     may_register = identifiers("allow_register", allow_register) if allow_register else None
     state = open_state(common)
     carriers = transports(where)
     output = ServingOutput(common, "relay")
     try:
-        serve(_serve(where, may_register, forward, state, carriers, output))
+        serve(_serve(where, may_register, forward, announce, state, carriers, output))
     finally:
         output.close()
 
@@ -44,6 +47,7 @@ async def _serve(
     where: list[Endpoint],
     may_register: TrustIdentifiers | None,
     forward: tuple[str, ...],
+    announce: str | None,
     state: State,
     carriers: list[Transport],
     output: ServingOutput,
@@ -59,11 +63,13 @@ async def _serve(
             node.open(listener.address, link)
             service.open_to(link.flow)
         at = [str(link.endpoint) for link in links]
-        output.ready(
-            ", ".join(at),
-            identifier=str(state.identity.identifier),
-            listening=at,
-            relays=[],
-            service=None,
-        )
-        await for_ever()
+        async with announced(announce, links) as told:
+            output.ready(
+                ", ".join(at),
+                identifier=str(state.identity.identifier),
+                listening=at,
+                relays=[],
+                service=None,
+                **told,
+            )
+            await for_ever()
