@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ockamlite.errors import UsageError
 from ockamlite.limits import LIMITS
-from ockamlite.routing.address import BLE, TCP, UDP, UNIX, WEBSOCKET, Address
+from ockamlite.routing.address import SERIAL, Address
 from ockamlite.routing.endpoint import (
     BARE_KINDS,
     KNOWN_KINDS,
@@ -25,6 +25,7 @@ from ockamlite.routing.endpoint import (
     unescape,
     unescape_text,
 )
+from ockamlite.routing.link_hops import KINDS
 from ockamlite.routing.multiaddr import HOSTS, MultiAddr, Part, Protocol, scan_multiaddr
 
 if TYPE_CHECKING:
@@ -33,13 +34,6 @@ if TYPE_CHECKING:
 SECURE: Final = "secure"
 
 _TYPED: Final = re.compile(r"([0-9]+)#")
-_OCKAM_KINDS: Final = {
-    TCP: "tcp",
-    UDP: "udp",
-    WEBSOCKET: "websocket",
-    BLE: "ble",
-    UNIX: "unix",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +145,7 @@ def _hop(text: str, column: int, kinds: Collection[str], options: Mapping[str, C
     if not text:
         raise TextError("the hop is empty", column)
     if _TYPED.match(text):
-        return _ockam_hop(text, kinds)
+        return _ockam_hop(text, column, kinds, options)
     kind = kind_of(text)
     if kind == SECURE:
         start = len(SECURE) + 1
@@ -169,15 +163,19 @@ def _hop(text: str, column: int, kinds: Collection[str], options: Mapping[str, C
     return NameHop(unescape(text, ",:", column))
 
 
-def _ockam_hop(text: str, kinds: Collection[str]) -> Hop:
-    """A hop in Ockam's text form, which knows no escapes."""
+def _ockam_hop(text: str, column: int, kinds: Collection[str], options: Mapping[str, Collection[str]]) -> Hop:
+    """A hop in Ockam's text form, which knows no escapes; but that of a serial line, which is ours."""
     address = Address.parse(text)
     if address.is_local:
         return NameHop(address.body)
-    kind = _OCKAM_KINDS.get(address.transport)
+    kind = KINDS.get(address.transport)
     if kind is None or kind not in kinds:
-        listed = ", ".join(f"{n} ({name})" for n, name in _OCKAM_KINDS.items() if name in kinds)
+        listed = ", ".join(f"{n} ({name})" for n, name in KINDS.items() if name in kinds)
         raise UsageError(f"unknown transport type {address.transport}; known types: 0 (local), {listed}")
+    if address.transport == SERIAL:
+        body = text.partition("#")[2]
+        before = len(text) - len(body) - len(kind) - 1  # for columns in the text as given
+        return LinkHop(Endpoint.parse_at(f"{kind}:{body}", column + before, kinds=kinds, options=options))
     return LinkHop(Endpoint(kind, address.name))
 
 

@@ -24,7 +24,7 @@ TYPES: Final[Mapping[str, int]] = {
     "serial": SERIAL,
 }
 """The transport type of each kind of link that a node in the middle can be asked for."""
-_KINDS: Final[Mapping[int, str]] = {number: kind for kind, number in TYPES.items()}
+KINDS: Final[Mapping[int, str]] = {number: kind for kind, number in TYPES.items()}
 
 
 def link_address(endpoint: Endpoint) -> Address:
@@ -52,7 +52,7 @@ def link_address(endpoint: Endpoint) -> Address:
 
 def asked_endpoint(address: Address) -> Endpoint | None:
     """The endpoint that a peer's address asks for; None if it asks for none."""
-    kind = _KINDS.get(address.transport)
+    kind = KINDS.get(address.transport)
     if kind is None:
         return None
     try:
