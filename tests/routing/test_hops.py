@@ -120,7 +120,7 @@ def test_the_forms_of_ockam_give_the_same_hops(text: str, printed: str) -> None:
         ("a,stdio:x", 2, 9, "takes no details"),
         ("a,9#b", 2, 3, "unknown transport type 9; known types: 0 .local., 1 .tcp."),
         ("a,200#", 2, 7, "serial needs details"),
-        ("a,200#/d?baud=1&x=1", 2, 16, "unknown option 'x'"),
+        ("a,200#/d?baud=1&x=1", 2, 17, "unknown option 'x'"),
         ("a,256#b", 2, 3, "not a number from 0 to 255"),
         ("a,0#", 2, 3, "needs a name"),
         ("a,0#b#c", 2, 3, "more than one '#'"),
