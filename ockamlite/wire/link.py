@@ -24,15 +24,24 @@ class LinkReceiver(Protocol):
     def frame_received(self, frame: memoryview) -> Gate | None:
         """Take one routing message; the view is valid during the call only.
 
+        A node passes over what is no routing message and raises nothing: its peer may only have passed on
+        what somebody else made. Other receivers may refuse a frame.
+
         Returns:
-            A gate to wait for before the next frame, or None.
+            A gate to wait for before the next frame, or None. What was handed over is taken in any case.
 
         Raises:
-            RemoteError: the frame is not a routing message; the link must be closed.
+            RemoteError: the frame is refused. A transport ends the link because of it, unless anybody can
+                send in the peer's name (datagrams): then it passes over the frame.
         """
 
     def link_closed(self, error: OckamError | None) -> None:
-        """The link ended; called exactly once. ``error`` is None if our side closed it."""
+        """The link ended; called exactly once, and nothing is called after it.
+
+        Args:
+            error: None if our side closed it, what it was aborted with if it was aborted,
+                ``LinkClosedError`` if the peer ended it, ``LinkBrokenError`` if it broke.
+        """
 
 
 class Link(Protocol):
@@ -47,13 +56,14 @@ class Link(Protocol):
         """The other end's address as this end sees it."""
 
     def start(self, receiver: LinkReceiver) -> None:
-        """Begin to read; frames go to ``receiver``."""
+        """Begin to read; frames go to ``receiver``. If the link has ended already, it is told so, soon."""
 
     def send(self, head: bytes, payload: bytes | bytearray | memoryview) -> Gate | None:
         """Send the routing message ``head + payload``; ``payload`` is copied or sent at once.
 
         Returns:
-            A gate to wait for before sending more, or None. After the link closed, nothing happens.
+            A gate to wait for before sending more, or None; it opens when the link ends, too. After
+            that nothing happens. What is too long for the link is logged and not sent: the link stays.
         """
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ import pytest
 from boards.emulation.air import Air, AirModel
 from boards.emulation.line import MemoryLine
 from ockamlite.cbor import bytes_head
+from ockamlite.errors import DecodeError
 from ockamlite.limits import LIMITS
 from ockamlite.routing.codec import decode_message, encode_message_head
 from ockamlite.routing.endpoint import Endpoint
@@ -219,12 +220,17 @@ class End:
         self.came: list[bytes] = []
         """Payloads, in the order of their arrival."""
         self.gate: Gate | None = None
+        self.refuses: bytes | None = None
+        """The payload that it takes for no message."""
         self.closed: list[OckamError | None] = []
         """What the end was reported with; more than one entry is a fault."""
         self._news = asyncio.Event()
 
     def frame_received(self, frame: memoryview) -> Gate | None:
-        self.came.append(bytes(decode_message(frame)[2]))
+        payload = bytes(decode_message(frame)[2])
+        if payload == self.refuses:
+            raise DecodeError("refused")
+        self.came.append(payload)
         self._news.set()
         return self.gate
 

@@ -190,6 +190,20 @@ async def test_an_abort_ends_both_sides_with_an_error(contract: Any) -> None:
     assert isinstance(await here.end(), LinkError)
 
 
+async def test_a_frame_that_is_refused_ends_the_link_unless_anybody_can_send_one(contract: Any) -> None:
+    here, there = await contract.pair()
+    there.refuses = b"refused"
+    here.send(b"refused")
+    if contract.kind.reliable:
+        assert "refused" in str(await there.end())
+        assert isinstance(await here.end(), LinkError)
+    else:
+        here.send(b"taken")
+        await there.until(lambda: there.came == [b"taken"])
+        assert not here.closed
+        assert not there.closed
+
+
 async def test_a_link_that_breaks_says_so(contract: Any) -> None:
     here, there = await contract.pair()
     contract.kind.sever(here.link, there.link)
