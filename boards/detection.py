@@ -25,6 +25,8 @@ _NVMEM: Final = "/sys/bus/nvmem/devices"
 _DMI: Final = "/sys/devices/virtual/dmi/id"
 _CPUINFO: Final = "/proc/cpuinfo"
 
+BLUETOOTH: Final = "/sys/class/bluetooth"
+
 USB_BAUD: Final = 115_200
 """What we recommend for a USB adapter: every one can do it."""
 
@@ -118,6 +120,42 @@ def default_serial(root: Path = Path("/")) -> Endpoint:
     raise UnavailableError(
         f"no serial port is free: {busy}" if busy else f"this {profile.title} shows no serial port",
         hint="ockamlite board",
+    )
+
+
+def default_adapter(root: Path = Path("/")) -> str:
+    """The Bluetooth adapter of the system that ``ble:`` stands for; empty if there is nothing to choose.
+
+    Of several that nothing blocks it is the one that the board came with, whatever its number is.
+    """
+    machine = Machine(root)
+    own = detect(root).profile.ble
+    usable = [name for name in adapters(machine) if not _is_blocked(machine, name)]
+    if len(usable) < 2:
+        return ""
+    # A chip of the board hangs on a UART or on the memory card's bus; all others came by USB.
+    return min(
+        usable,
+        key=lambda name: (_is_usb(machine, name) == (own.attached == "uart"), name != own.adapter, name),
+    )
+
+
+def adapters(machine: Machine) -> list[str]:
+    """The Bluetooth adapters that a machine has."""
+    return [name for name in machine.names(BLUETOOTH) if name.startswith("hci") and ":" not in name]
+
+
+def _is_usb(machine: Machine, adapter: str) -> bool:
+    return "/usb" in machine.real(f"{BLUETOOTH}/{adapter}")
+
+
+def _is_blocked(machine: Machine, adapter: str) -> bool:
+    """True if rfkill keeps an adapter off."""
+    switches = [name for name in machine.names(f"{BLUETOOTH}/{adapter}") if name.startswith("rfkill")]
+    return any(
+        machine.text(f"{BLUETOOTH}/{adapter}/{switch}/{kind}") == "1"
+        for switch in switches
+        for kind in ("soft", "hard")
     )
 
 

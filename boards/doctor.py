@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from boards.detection import USB_BAUD, has_aes, serial_endpoint, uart_device
+from boards.detection import USB_BAUD, adapters, has_aes, serial_endpoint, uart_device
 from boards.serial_ports import SerialPort, ports
 from ockamlite.routing.endpoint import Endpoint
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from boards.machine import Machine
     from boards.profile import Profile, Uart
 
-_BLUETOOTH: Final = "/sys/class/bluetooth"
 _RFKILL: Final = "/sys/class/rfkill"
 _CMDLINES: Final = ("/boot/firmware/cmdline.txt", "/boot/cmdline.txt")
 _CONFIGS: Final = ("/boot/firmware/config.txt", "/boot/config.txt")
@@ -89,10 +88,10 @@ def examine(machine: Machine, profile: Profile, user: User | None = None) -> Rep
         if port.by_id is not None and port.device not in used:
             endpoints.append(serial_endpoint(port.by_id, USB_BAUD))
             obstacles += _line_obstacles(machine, profile, port.by_id, port, who)
-    adapters = [name for name in machine.names(_BLUETOOTH) if name.startswith("hci") and ":" not in name]
-    if adapters:
+    there = adapters(machine)
+    if there:
         endpoints.append(Endpoint("ble", _ble_name(machine)))
-    obstacles += _ble_obstacles(machine, profile, adapters)
+    obstacles += _ble_obstacles(machine, profile, there)
     return Report(tuple(endpoints), tuple(obstacles), tuple(_notes(machine, profile)))
 
 
@@ -152,7 +151,7 @@ def _group(number: int) -> str:
         return str(number)
 
 
-def _ble_obstacles(machine: Machine, profile: Profile, adapters: Collection[str]) -> Iterable[Obstacle]:
+def _ble_obstacles(machine: Machine, profile: Profile, there: Collection[str]) -> Iterable[Obstacle]:
     for entry in machine.names(_RFKILL):
         folder = f"{_RFKILL}/{entry}"
         if machine.text(f"{folder}/type") != "bluetooth":
@@ -161,7 +160,7 @@ def _ble_obstacles(machine: Machine, profile: Profile, adapters: Collection[str]
             yield Obstacle("Bluetooth is off by a switch", "turn the switch, or the key for flight mode")
         if machine.text(f"{folder}/soft") == "1":
             yield Obstacle("Bluetooth is blocked by rfkill", "sudo rfkill unblock bluetooth")
-    if not adapters and profile.ble.attached == "uart":
+    if not there and profile.ble.attached == "uart":
         config = next((path for path in _CONFIGS if machine.has(path)), _CONFIGS[0])
         lines = (machine.text(config) or "").splitlines()
         if any(line.strip().startswith(_NO_BLUETOOTH) for line in lines):
@@ -174,9 +173,9 @@ def _ble_obstacles(machine: Machine, profile: Profile, adapters: Collection[str]
                 f"the board's Bluetooth adapter {profile.ble.adapter} is not there",
                 "sudo systemctl enable --now bluetooth, and see: sudo dmesg | grep -i bluetooth",
             )
-    elif not adapters:
+    elif not there:
         yield Obstacle("there is no Bluetooth adapter", f"add {_ADAPTER_IS[profile.ble.attached]}")
-    if adapters and not _runs(machine, "bluetoothd"):
+    if there and not _runs(machine, "bluetoothd"):
         yield Obstacle("bluetoothd does not run", "sudo systemctl enable --now bluetooth")
 
 

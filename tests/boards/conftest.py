@@ -75,6 +75,22 @@ class Tree(Machine):
         self.write(f"/sys/class/bluetooth/{name}/type", "primary\n")
         self.process(600, "bluetoothd")
 
+    def chip(self, name: str) -> None:
+        """A Bluetooth chip on a UART of the board."""
+        self._plug_adapter(name, f"/sys/devices/platform/soc/fe201000.serial/tty/ttyAMA0/{name}")
+
+    def dongle(self, name: str) -> None:
+        """A Bluetooth adapter on USB."""
+        self._plug_adapter(name, f"/sys/devices/pci0000:00/usb1/1-1/1-1:1.0/bluetooth/{name}")
+
+    def _plug_adapter(self, name: str, home: str) -> None:
+        self.write(f"{home}/type", "primary\n")
+        self.link(f"/sys/class/bluetooth/{name}", f"../../{home.removeprefix('/sys/')}")
+
+    def block(self, adapter: str, how: str = "soft") -> None:
+        """Let rfkill keep an adapter off."""
+        self.write(f"{self.real(f'/sys/class/bluetooth/{adapter}')}/rfkill3/{how}", "1\n")
+
     def mode(self, path: str, mode: int, *, group: int | None = None) -> None:
         where = self.here(path)
         if group is not None:

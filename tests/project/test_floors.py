@@ -76,7 +76,9 @@ IMPORTERS = {
 SHORTCUTS = {
     "ockamlite.cli.run.serving": {"transports.tcp", "transports.sockets"},
     "ockamlite.cli.run.announcing": {"boards.neighbours"},
-    "ockamlite.cli.run.auto": {"boards.detection", "boards.machine", "boards.serial_ports"},
+    "ockamlite.cli.run.auto": {
+        "boards.detection", "boards.machine", "boards.serial_ports", "transports.ble",
+    },
     "ockamlite.cli.run.board": {
         "boards.detection", "boards.doctor", "boards.machine", "boards.profiles",
     },

@@ -16,7 +16,7 @@ from ockamlite.routing.endpoint import Endpoint
 from ockamlite.routing.tally import Tallies
 from transports.ble.channel import BleChannel, open_link
 from transports.ble.dialling import SEARCH_S, Dialler
-from transports.ble.gatt import Wanted, check_name
+from transports.ble.gatt import MOST_VALUE_BYTES, Wanted, check_name
 from transports.ble.visits import Visits
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class BleTransport:
         radio: what to use instead of the system's.
         draw: makes the 32 random bits of a session; for tests that want the same each time.
         search_s: how long a device is looked for.
+        adapter: of the system, for endpoints that name none; its first if absent.
+        most_bytes: the longest value that is written, whatever a connection takes.
     """
 
     kind: ClassVar[str] = "ble"
@@ -82,8 +84,12 @@ class BleTransport:
         draw: Callable[[], int] | None = None,
         *,
         search_s: float = SEARCH_S,
+        adapter: str = "",
+        most_bytes: int = MOST_VALUE_BYTES,
     ) -> None:
         self._limits = limits
+        self._adapter = adapter
+        self._most_bytes = most_bytes
         self._given = radio
         self._search_s = search_s
         self._draw = draw or (lambda: secrets.randbelow(2**32 - 1) + 1)
@@ -92,13 +98,17 @@ class BleTransport:
 
     async def connect(self, endpoint: Endpoint) -> Link:
         """Find a device by name, address or service, connect, and begin the link."""
-        radio, which = self._radio(endpoint), _which(endpoint)
+        radio, which = self._radio(endpoint), self._which(endpoint)
         if which not in self._diallers:
             self._diallers[which] = Dialler(radio, search_s=self._search_s)
         try:
             connection = await self._diallers[which].dial(Wanted(endpoint.details))
             return await open_link(
-                connection, endpoint=str(endpoint), session=self._draw(), limits=self._limits
+                connection,
+                endpoint=str(endpoint),
+                session=self._draw(),
+                limits=self._limits,
+                most_bytes=self._most_bytes,
             )
         except OckamError as error:
             raise type(error)(f"{endpoint}: {error}", hint=error.hint) from error
@@ -106,7 +116,7 @@ class BleTransport:
     async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> BleListener:
         """Advertise ``NAME`` of ``ble:NAME`` and accept every central that subscribes."""
         check_name(endpoint.details)
-        listener = BleListener(endpoint, self._limits, self._draw, accept)
+        listener = BleListener(endpoint, self._limits, self._draw, accept, self._most_bytes)
         try:
             listener.serving = await self._radio(endpoint).serve(endpoint.details, listener.connected)
         except UnavailableError as error:
@@ -123,29 +133,34 @@ class BleTransport:
         await self._radio(Endpoint("ble", "*", options)).scan(heard)
 
     def _radio(self, endpoint: Endpoint) -> Radio:
-        which = _which(endpoint)
+        which = self._which(endpoint)
         if which not in self._radios:
             self._radios[which] = self._given or radio_for(*which)
         return self._radios[which]
 
-
-def _which(endpoint: Endpoint) -> tuple[str, str]:
-    """The adapter and the controller that an endpoint names."""
-    options = dict(endpoint.options)
-    return options.get("adapter", ""), options.get("hci", "")
+    def _which(self, endpoint: Endpoint) -> tuple[str, str]:
+        """The adapter and the controller that an endpoint means."""
+        options = dict(endpoint.options)
+        return options.get("adapter", self._adapter), options.get("hci", "")
 
 
 class BleListener:
     """A peripheral that advertises; see :class:`ockamlite.wire.link.LinkListener`."""
 
     def __init__(
-        self, endpoint: Endpoint, limits: Limits, draw: Callable[[], int], accept: Callable[[Link], None]
+        self,
+        endpoint: Endpoint,
+        limits: Limits,
+        draw: Callable[[], int],
+        accept: Callable[[Link], None],
+        most_bytes: int,
     ) -> None:
         self.endpoint = endpoint
         self.serving: Serving | None = None
         self._limits = limits
         self._draw = draw
         self._accept = accept
+        self._most_bytes = most_bytes
         self._visits = Visits()
         self._refused = Tallies()
 
@@ -174,6 +189,7 @@ class BleListener:
             endpoint=str(self.endpoint),
             session=self._draw(),
             limits=self._limits,
+            most_bytes=self._most_bytes,
             accept=accept,
             ended=lambda _: None,
         )

@@ -9,6 +9,7 @@ from ockamlite.errors import AnswerTimeoutError, LinkClosedError, OckamError, Pr
 from ockamlite.wire.reliable.engine import ReliableLink
 from ockamlite.wire.reliable.frames import DATA_OVERHEAD_BYTES
 from ockamlite.wire.reliable.profile import Profile
+from transports.ble.gatt import MOST_VALUE_BYTES
 from transports.reliable import ReliableShell
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class BleChannel:
         endpoint: ours.
         session: 32 random bits.
         limits: bounds; a peer that does not begin the link in time is disconnected.
+        most_bytes: the longest value that we write, whatever the connection takes.
         accept: called with each link when its session begins.
         ended: called once when the connection is over.
     """
@@ -41,12 +43,14 @@ class BleChannel:
         endpoint: str,
         session: int,
         limits: Limits,
+        most_bytes: int = MOST_VALUE_BYTES,
         accept: Callable[[ReliableSession], None],
         ended: Callable[[OckamError | None], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._connection = connection
-        self._value_bytes = connection.value_bytes
+        self._most_bytes = most_bytes
+        self._value_bytes = min(connection.value_bytes, most_bytes)
         self._accept = accept
         self._ended = ended
         self._hello: asyncio.TimerHandle | None = loop.call_later(limits.link_hello_s, self._too_late)
@@ -76,7 +80,7 @@ class BleChannel:
 
     def room_changed(self) -> None:
         """More may be written, or longer values."""
-        size = self._connection.value_bytes
+        size = min(self._connection.value_bytes, self._most_bytes)
         if size != self._value_bytes:
             self._value_bytes = size
             self.shell.engine.set_payload_limit(size - DATA_OVERHEAD_BYTES)
@@ -116,7 +120,12 @@ class BleChannel:
 
 
 async def open_link(
-    connection: Connection, *, endpoint: str, session: int, limits: Limits
+    connection: Connection,
+    *,
+    endpoint: str,
+    session: int,
+    limits: Limits,
+    most_bytes: int = MOST_VALUE_BYTES,
 ) -> ReliableSession:
     """Begin a link over a connection that we made; it ends with its first session.
 
@@ -137,7 +146,13 @@ async def open_link(
             begun.set_exception(error or LinkClosedError("closed by the peer"))
 
     channel = BleChannel(
-        connection, endpoint=endpoint, session=session, limits=limits, accept=accept, ended=ended
+        connection,
+        endpoint=endpoint,
+        session=session,
+        limits=limits,
+        most_bytes=most_bytes,
+        accept=accept,
+        ended=ended,
     )
     channel.start()
     try:

@@ -1,16 +1,24 @@
-"""``serial:auto``: the serial port of this machine that nobody else uses."""
+"""What endpoints stand for on this board: ``serial:auto``, and ``ble:`` without an adapter."""
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from boards.detection import USB_BAUD, default_serial, detect, serial_endpoint
+from boards.detection import USB_BAUD, default_adapter, default_serial, detect, serial_endpoint
 from boards.machine import Machine
 from boards.serial_ports import ports
 from ockamlite.cli.run.logs import printable
 from ockamlite.errors import UnavailableError
+from ockamlite.limits import LIMITS
 from ockamlite.routing.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from transports.ble import BleTransport
+
+logger = logging.getLogger(__name__)
 
 _EXAMPLE: Final = "/dev/ttyUSB0"
 
@@ -34,3 +42,17 @@ def choose_port(wanted: Endpoint, root: Path = Path("/")) -> Endpoint:
         ) from error
     options = dict(found.options) | dict(wanted.options)
     return Endpoint(found.kind, found.details, tuple(options.items()))
+
+
+def ble_transport(root: Path = Path("/")) -> BleTransport:
+    """The transport for ``ble:``: the board's own adapter if there are several, values as it takes them."""
+    # Only here: a serial port needs none of it.
+    from transports.ble import AIR_VARIABLE, BleTransport
+
+    if os.environ.get(AIR_VARIABLE):  # no adapter of this machine
+        return BleTransport(LIMITS)
+    own = detect(root).profile.ble
+    adapter = default_adapter(root)
+    if adapter:
+        logger.info("ble: is %s here; ?adapter= names another one", adapter)
+    return BleTransport(LIMITS, adapter=adapter, most_bytes=own.mtu_bytes)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from ockamlite.cli.run.announcing import announced, check_announcement
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import ServingOutput
-from ockamlite.cli.run.serving import for_ever, listen, name_taken, read_listen, running_node, transports
+from ockamlite.cli.run.serving import (
+    for_ever,
+    forwarded,
+    listen,
+    name_taken,
+    read_listen,
+    running_node,
+    transports,
+)
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import chosen_trust, refusal, warn_of_everyone, warn_of_insecure
 from ockamlite.errors import AlreadyExistsError
@@ -66,7 +74,7 @@ def run(
             "nobody is allowed to reach this node",
             "--allow IDENTIFIER (of the other machine), --trust-everyone, or --insecure (no secure channel)",
         )
-    carriers = transports(plan.listen)
+    carriers = transports([*plan.listen, *forwarded(plan.forward)])
     output = ServingOutput(common, "node")
     try:
         warn_of_everyone(plan.trust)

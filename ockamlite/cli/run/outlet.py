@@ -12,6 +12,7 @@ from ockamlite.cli.run.output import ServingOutput
 from ockamlite.cli.run.serving import (
     first_links,
     for_ever,
+    forwarded,
     listen,
     name_taken,
     read_listen,
@@ -103,7 +104,7 @@ def run(
             "nobody is allowed to reach this outlet",
             "--allow IDENTIFIER (of the other machine), --trust-everyone, or --insecure (no secure channel)",
         )
-    carriers = transports([*plan.listen, *first_links(plan.relays)])
+    carriers = transports([*plan.listen, *first_links(plan.relays), *forwarded(plan.forward)])
     output = ServingOutput(common, "outlet")
     try:
         warn_of_everyone(plan.trust)

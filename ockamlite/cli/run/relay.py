@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ockamlite.cli.run.announcing import announced, check_announcement
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import ServingOutput
-from ockamlite.cli.run.serving import for_ever, listen, read_listen, running_node, transports
+from ockamlite.cli.run.serving import for_ever, forwarded, listen, read_listen, running_node, transports
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import identifiers
 from ockamlite.cli.run.ways import LISTENER
@@ -35,7 +35,7 @@ def run(
     check_announcement(announce, where)
     may_register = identifiers("allow_register", allow_register) if allow_register else None
     state = open_state(common)
-    carriers = transports(where)
+    carriers = transports([*where, *forwarded(forward)])
     output = ServingOutput(common, "relay")
     try:
         serve(_serve(where, may_register, forward, announce, state, carriers, output))

@@ -11,6 +11,7 @@ from ockamlite.cli.run.ways import read_endpoint
 from ockamlite.errors import AlreadyExistsError, UsageError
 from ockamlite.limits import LIMITS
 from ockamlite.node import Node
+from ockamlite.routing.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from ockamlite.cli.run.state import State
     from ockamlite.events import OnEvent
     from ockamlite.links import Listener
-    from ockamlite.routing.endpoint import Endpoint
     from ockamlite.routing.hops import Hop
     from ockamlite.wire.link import Transport
 
@@ -42,6 +42,11 @@ def transports(endpoints: Iterable[Endpoint]) -> list[Transport]:
 
 
 def _transport(kind: str) -> Transport:
+    if kind == "ble":
+        # Only here: to know boards takes as long as starting does.
+        from ockamlite.cli.run.auto import ble_transport
+
+        return ble_transport()
     if kind in _KNOWN:
         module, _, name = _KNOWN[kind].partition(":")
         make: type[Transport] = getattr(import_module(module), name)
@@ -54,6 +59,11 @@ def _transport(kind: str) -> Transport:
         raise UsageError(f"no transport for {kind}: is installed; installed are {listed}")
     made: Transport = known[kind].load()(LIMITS)
     return made
+
+
+def forwarded(allowed: Iterable[str]) -> list[Endpoint]:
+    """An endpoint of each kind that ``--forward`` allows and whose transport depends on the board."""
+    return [Endpoint("ble", "*")] if any(text.partition(":")[0] == "ble" for text in allowed) else []
 
 
 def first_links(routes: Iterable[tuple[Hop, ...]]) -> list[Endpoint]:
