@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ockamlite.cli.options import common_options, option
+from ockamlite.cli.options import Number, common_options, option
 from ockamlite.cli.table import Command, command_help
 
 if TYPE_CHECKING:
     from ockamlite.cli.options import Common
 
-_RATIO = click.FloatRange(0, 1, max_open=True)
+_RATIO = Number(0, 1, max_open=True)
 
 
 @click.command(

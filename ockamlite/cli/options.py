@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,17 @@ class Common:
     """Name of the identity to use."""
     ephemeral: bool
     """Use a fresh identity that is never written to disk."""
+
+
+class Number(click.FloatRange):
+    """A number of a range; what is not a number is in none, though it compares with neither end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 def option(*names: str, **settings: Any) -> Callable[[Any], Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ockamlite.cli.options import common_options, option
+from ockamlite.cli.options import Number, common_options, option
 from ockamlite.cli.table import Command, command_help
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ KINDS = ("ble", "serial", "tcp")
 @click.argument("kinds", nargs=-1, metavar="[ble|serial|tcp]...", type=click.Choice(KINDS))
 @option(
     "--seconds",
-    type=click.FloatRange(0, 3600),
+    type=Number(0, 3600),
     metavar="N",
     help="How long to look [5; serial ports alone are listed at once].",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ockamlite.cli.options import common_options, option, trust_options
+from ockamlite.cli.options import Number, common_options, option, trust_options
 from ockamlite.cli.table import Command, command_help
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @option("--raw", is_flag=True, help="TEXT's bytes are the exact payload; the reply's bytes go to stdout.")
 @option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86400),
+    type=Number(min=0, min_open=True, max=86400),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

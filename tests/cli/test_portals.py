@@ -126,6 +126,21 @@ def test_a_page_comes_through_a_relay(serve: Any, homes: Any, port_of: Any, web:
         assert clear.process.poll() is None
 
 
+def test_a_relay_that_is_not_allowed_gets_neither_a_registration_nor_a_client(
+    serve: Any, homes: Any, web: str
+) -> None:
+    relay = serve("relay", "--listen", ANY, "--output", "json")
+    ready = relay.event("ready")
+    at = f"{ready['listening'][0]},secure:secure_channel_listener"
+    through = ["--relay", at, "--name", "pi", "--trust-everyone", "--allow-relay", homes["stranger"][1]]
+    outlet = serve("outlet", web, *through)
+    inlet = serve("inlet", ANY, *through)
+    for end in (outlet, inlet):
+        assert f"{ready['identifier']} is not trusted" in end.line_with(at)
+    assert outlet.stop() == 0
+    assert outlet.rest("stdout") == ""
+
+
 def test_an_outlet_waits_for_its_relay_and_says_why(serve: Any, homes: Any, web: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         at = f"tcp:127.0.0.1:{taken.getsockname()[1]}"
@@ -245,9 +260,16 @@ def sshd(tmp_path: Path) -> Iterator[tuple[int, list[str]]]:
         process.wait(10)
 
 
-def test_ssh_and_git_work_through_a_portal(portal: Any, sshd: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("through", ["link", "relay"])
+def test_ssh_and_git_work_through_a_portal(
+    portal: Any, serve: Any, sshd: Any, tmp_path: Path, through: str
+) -> None:
     server, options = sshd
-    _, _, port = portal(f"tcp:127.0.0.1:{server}", [], ["--via", "AT"])
+    outlet, inlet = [], ["--via", "AT"]
+    if through == "relay":
+        relay = serve("relay", "--listen", ANY, "--output", "json").event("ready")["listening"][0]
+        outlet = inlet = ["--relay", relay, "--name", "pi"]
+    _, _, port = portal(f"tcp:127.0.0.1:{server}", outlet, inlet)
     there = f"{getpass.getuser()}@127.0.0.1"
     said = subprocess.run(
         ["ssh", *options, "-p", str(port), there, "cat; echo done"],

@@ -215,6 +215,24 @@ async def test_two_links_carry_frames_both_ways(accepting: Accepting) -> None:
     assert isinstance(await there.closed, LinkClosedError)
 
 
+async def test_both_ends_notice_a_peer_that_vanished_within_half_a_minute(accepting: Accepting) -> None:
+    at = f"tcp:127.0.0.1:{accepting.listener.endpoint.host_port.port}"
+    dialled = await accepting.transport.connect(Endpoint.parse(at))
+    dialled.start(Receiver())
+    await accepting.first()
+    for link in (dialled, accepting.links[0]):
+        assert isinstance(link, TcpLink)
+        assert link._transport is not None
+        sock = link._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle, between, count = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle + between * count <= 30
+    dialled.close()
+
+
 async def test_ipv6_and_names_are_dialled() -> None:
     accepting = Accepting()
     try:

@@ -110,6 +110,8 @@ def read_portal_endpoint(option: str, text: str, *, listening: bool = False) -> 
         where = HostPort.parse(endpoint.details, allow_any_host=listening)
     except UsageError as error:
         raise UsageError(f"{error} (in {option} {text})", hint=error.hint) from error
+    if not where.port and not listening:
+        raise UsageError(f"nothing answers at port 0 (in {option} {text})", hint="the port of the service")
     return Endpoint("tcp", str(where))
 
 
