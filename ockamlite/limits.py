@@ -137,7 +137,10 @@ class Limits:
 
     # Portals and relays
     portal_chunk_bytes: int = 48 * 1024
-    """Payload of one portal message; what every Ockam release accepts."""
+    """Payload of one portal message, as Ockam's releases before 0.144 send it."""
+    portal_bulk_chunk_bytes: int = 96 * 1024
+    """The same where chunks follow one another within milliseconds: fewer messages cost less, and
+    nobody waits long behind one. Later releases send 128 KiB, all accept whatever a link carries."""
     portal_buffer_bytes: int = 256 * 1024
     """Bytes waiting for one application before the link under it is held."""
     portal_stall_s: float = 15.0

@@ -88,7 +88,7 @@ class Node:
         self.identity = identity if identity is not None else LocalIdentity.ephemeral(int(time.time()))
         self._transports: dict[str, Transport] = {transport.kind: transport for transport in transports}
         self._on_event = on_event
-        self._shared = bytearray(HEAD_BYTES + limits.portal_chunk_bytes)
+        self._shared = bytearray(HEAD_BYTES + max(limits.portal_chunk_bytes, limits.portal_bulk_chunk_bytes))
         self._tasks: set[asyncio.Task[None]] = set()
         self._links: set[Link] = set()
         self._listeners: list[Listener] = []

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import math
+import os
 import socket
 from typing import TYPE_CHECKING, ClassVar
 
@@ -41,6 +42,8 @@ _NOTSENT_BYTES = 128 * 1024
 _CONNECT_TIMEOUT_S = 10.0
 _FRAME_TIMEOUT_S = 60.0
 """How long a begun frame may take: a megabyte at modem speed, but not a byte a second for ever."""
+_JOIN_BYTES = 4096
+"""Up to here a payload is copied behind its head: cheaper than giving the kernel two pieces."""
 _LONG_BYTES = _READ_BYTES // 2
 """What has come of a frame when it is given a buffer of its own."""
 
@@ -174,6 +177,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self._accept = accept
         self._receiver: LinkReceiver | None = None
         self._transport: asyncio.Transport | None = None
+        self._fd = -1
         self._shared = shared
         self._long: bytearray | None = None
         """The buffer of a long frame; it grows with what really arrives."""
@@ -221,7 +225,24 @@ class TcpLink(asyncio.BufferedProtocol):
             return None
         if self._gate.is_shut:
             self._stalled_bytes += size
-        transport.write(b"".join((LENGTH.pack(size), head, payload)))
+        head = LENGTH.pack(size) + head
+        if not transport.get_write_buffer_size():
+            # Past asyncio's transport, which would join the pieces, and copies what it cannot send.
+            if len(payload) <= _JOIN_BYTES:
+                head, payload = b"".join((head, payload)), b""
+            try:
+                sent = os.writev(self._fd, (head, payload)) if payload else os.write(self._fd, head)
+            except OSError:
+                sent = 0  # full; or broken, which the transport finds out and reports
+            size += LENGTH_BYTES
+            if sent == size:
+                return None
+            rest = sent - len(head)
+            if rest > 0:
+                head, payload = b"", memoryview(payload)[rest:]
+            else:
+                head = head[sent:]
+        transport.write(b"".join((head, payload)))
         return self._gate if self._gate.is_shut else None
 
     def close(self) -> None:
@@ -248,6 +269,8 @@ class TcpLink(asyncio.BufferedProtocol):
         """Send our version byte, which waits for nothing."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self._transport = transport
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        self._fd = sock.fileno() if sock is not None else -1
         peer = transport.get_extra_info("peername")
         self.host = peer[0] if peer else ""
         self.remote = str(HostPort(peer[0], peer[1])) if peer else "gone"
@@ -255,8 +278,8 @@ class TcpLink(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(self._limits.link_buffer_bytes, self._limits.link_buffer_bytes // 4)
         transport.write(VERSION)
         self._look()
-        if self._accept is not None:
-            _tune(transport.get_extra_info("socket"))
+        if self._accept is not None and sock is not None:
+            _tune(sock)
             self._accept(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:

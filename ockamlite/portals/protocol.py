@@ -12,6 +12,7 @@ counter (``01``, two bytes little-endian); no current one does.
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from ockamlite.bare import decode_uint, encode_uint
@@ -42,6 +43,7 @@ class Kind(Enum):
 _KINDS: Final = tuple(Kind)
 
 
+@lru_cache(maxsize=64)
 def encode_payload_head(size: int) -> bytes:
     """The bytes in front of ``size`` bytes of data."""
     return b"\x03" + encode_uint(size)

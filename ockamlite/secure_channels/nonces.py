@@ -30,6 +30,8 @@ _ALL_MISSING: Final = (1 << _INTERVAL) - 1
 _NEVER: Final = (1 << 64) - 1  # the nonce of REKEY itself
 _REKEY_NONCE: Final = bytes(4) + b"\xff" * 8
 _NONCE: Final = Struct(">Q")
+_COPIED_BYTES: Final = 1024
+"""Up to here a packet is put together from pieces, which is quicker than to write into a buffer."""
 _tuple_new: Final = tuple.__new__
 
 
@@ -54,12 +56,16 @@ class Sealer:
         """How many messages were sealed."""
         return self._nonce
 
-    def seal(self, plaintext: Data) -> bytes:
+    def seal(self, plaintext: Data) -> bytes | bytearray:
         """Encrypt one message.
 
         Raises:
             ClosedError: all nonces are used.
         """
+        if len(plaintext) > _COPIED_BYTES:
+            buffer = bytearray(len(plaintext) + OVERHEAD_BYTES)
+            self.seal_into(buffer, 0, plaintext)
+            return buffer
         nonce = self._nonce
         if nonce == self._turn:
             self._next_interval()
