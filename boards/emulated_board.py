@@ -187,6 +187,7 @@ async def emulated(
     baud: int | None = None,
     noise: Noise = QUIET,
     air: AirModel | None = None,
+    near: EmulatedBoard | None = None,
     memory_mb: int | None = None,
     cpu_share: float | None = None,
     seed: int = 0,
@@ -203,6 +204,7 @@ async def emulated(
         baud: of its line; what the profile recommends if absent.
         noise: of its line.
         air: what else its air may do; the adapter is no better than the profile says.
+        near: a board on whose air this one is as well; from then on that is no better than both can.
         memory_mb: of the board; the smallest that is sold if absent.
         cpu_share: of one core of this machine; the profile's if absent.
         seed: of all chance.
@@ -211,24 +213,29 @@ async def emulated(
     Raises:
         NotFoundError: there is no such board.
         UsageError: the board cannot do what is wanted of it.
+        UnavailableError: this is not Linux.
         BoardFailedError: the program could not begin, or ended badly; also raised out of the block.
     """
+    if sys.platform != "linux":
+        raise UnavailableError("boards are emulated with what Linux can do, and this is none")
     limits = _limits(BoardLimits.of(load(profile)), memory_mb, cpu_share)
     name = check_name(name or profile)
     speed = line_baud([limits], baud)
-    model = None if limits.air is None else air_model([limits], air or AirModel())
+    if near is not None and air is not None:
+        raise UsageError("a board near another one is on its air: air= is for boards with their own")
+    server = None if near is None else _shared_air(limits, near)
     async with AsyncExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="ockamlite-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         line = PtyLine((folder / "board", folder / "line"), baud=speed, noise=noise, seed=seed)
         await stack.enter_async_context(line)
-        server = None
-        if model is not None:
+        if server is None and limits.air is not None:
+            model = air_model([limits], air or AirModel())
             server = await stack.enter_async_context(AirServer(Air(model, seed=seed), folder / "air"))
         board = EmulatedBoard(limits, name, line, server)
         stack.push_async_callback(board.stop)
         await board.start(
-            program or _echoing(with_ble=model is not None), _environment(folder, server, environment)
+            program or _echoing(with_ble=server is not None), _environment(folder, server, environment)
         )
         async with _failing_with(board):
             board.first_line = await _first_line(board)
@@ -291,6 +298,15 @@ def _limits(found: BoardLimits, memory_mb: int | None, cpu_share: float | None) 
             raise UsageError(f"cpu_share={cpu_share:g} is no part of a core", hint="above 0, 1 at most")
         found = replace(found, cpu_share=cpu_share)
     return found
+
+
+def _shared_air(limits: BoardLimits, near: EmulatedBoard) -> AirServer:
+    """The air of another board, from now on no better than both can."""
+    server = near.air_server
+    if server is None:
+        raise UsageError(f"a {near.limits.board} has no Bluetooth LE adapter of its own", hint="its line")
+    server.air.model = air_model([limits], server.air.model)
+    return server
 
 
 def _echoing(*, with_ble: bool) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 
 import boards
 from boards import BoardFailedError, emulated, emulated_board
+from boards.emulation.air import AirModel
 from boards.emulation.clock import RealTimeError
 from boards.emulation.clock import run as run_virtual
 from ockamlite import Node
@@ -184,6 +185,36 @@ def _runs(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+async def test_boards_near_each_other_hear_each_other_as_well_as_the_worse_can() -> None:
+    echoing = ["-m", "ockamlite", "node", "--trust-everyone", "--insecure", "--listen"]
+    async with emulated(ZERO, [*echoing, "{ble}"], name="device", cpu_share=1) as device:
+        passing_on = [*echoing, "{serial}", "--forward", "ble"]
+        async with (
+            emulated("raspberry-pi-5", passing_on, name="gateway", cpu_share=1, near=device) as gateway,
+            Node() as laptop,
+        ):
+            assert gateway.air == device.air
+            assert gateway.air_server is not None
+            assert gateway.air_server.air.model.packet_bytes == 27
+            opened = await laptop.open_hops(f"{gateway.serial},{device.ble}")
+            reply = await laptop.ask(opened.route / "echo", b"through both", timeout_s=20)
+            assert reply.payload == b"through both"
+
+
+async def test_what_has_no_adapter_is_near_nothing() -> None:
+    async with emulated("beaglebone-black", cpu_share=1) as black:
+        with pytest.raises(UsageError, match="a beaglebone-black has no Bluetooth LE adapter"):
+            async with emulated(ZERO, near=black):
+                pytest.fail("it began")
+    async with emulated(ZERO, cpu_share=1) as zero:
+        with pytest.raises(UsageError, match="a beaglebone-black has no Bluetooth LE adapter"):
+            async with emulated("beaglebone-black", near=zero):
+                pytest.fail("it began")
+        with pytest.raises(UsageError, match="is on its air"):
+            async with emulated(ZERO, near=zero, air=AirModel()):
+                pytest.fail("it began")
 
 
 async def test_a_board_without_bluetooth_has_its_line_alone() -> None:
