@@ -15,12 +15,13 @@ import pytest
 
 from boards.emulation.air import Air, AirEvent, AirModel
 from boards.emulation.clock import run
+from boards.emulation.fake_bluez import VARIABLE, FakeBluez, PrivateBus
 from ockamlite.limits import LIMITS
 from ockamlite.routing.endpoint import Endpoint
 from transports.ble import BleTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from ockamlite.errors import OckamError
     from ockamlite.limits import Limits
@@ -188,3 +189,92 @@ def launch(tmp_path: Path) -> Iterator[Launcher]:
 @pytest.fixture
 def receiver() -> type[Receiver]:
     return Receiver
+
+
+FAST = AirModel(interval_s=0.0075, packets_per_event=20, advertising_s=0.05)
+
+
+class Machine:
+    """A fake bluetoothd with a peripheral ``pi`` on hci0 and centrals on hci1."""
+
+    def __init__(self, air: Air, daemon: FakeBluez, address: str, end: Callable[[Any], Any]) -> None:
+        self.air = air
+        self.daemon = daemon
+        self.address = address
+        self.accepted: list[Any] = []
+        self._end = end
+        self._came = asyncio.Event()
+        self.central = BleTransport(LIMITS)
+        self.peripheral = BleTransport(LIMITS)
+
+    def accept(self, link: Any) -> None:
+        self.accepted.append(self._end(link))
+        self._came.set()
+
+    async def listen(self, adapter: str = "hci0") -> Any:
+        return await self.peripheral.listen(Endpoint.parse(f"ble:pi?adapter={adapter}"), self.accept)
+
+    async def dial(self, adapter: str = "hci1") -> Any:
+        return self._end(await self.central.connect(Endpoint.parse(f"ble:pi?adapter={adapter}")))
+
+    async def wait_accepted(self, count: int = 1) -> Any:
+        while len(self.accepted) < count:
+            self._came.clear()
+            await self._came.wait()
+        return self.accepted[count - 1]
+
+    def addresses(self) -> tuple[str, str]:
+        radios = [adapter.radio.address for adapter in self.daemon.adapters.values()]
+        return radios[0], radios[1]
+
+
+@pytest.fixture
+async def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Any) -> AsyncIterator[Machine]:
+    async with PrivateBus(tmp_path) as bus:
+        monkeypatch.setenv(VARIABLE, bus.address)
+        air = Air(FAST, seed=1)
+        async with FakeBluez(air, bus.address) as daemon:
+            yield Machine(air, daemon, bus.address, receiver)
+
+
+class Website:
+    """A server on this machine that answers each request with the same page."""
+
+    page = bytes(range(256)) * 200
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def fetch(self, port: int) -> bytes:
+        """The page as it comes out of a portal at ``port``."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        got = await reader.read()
+        writer.close()
+        return got
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(self.page)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the portal gave up
+        writer.close()
+
+
+@pytest.fixture
+async def website() -> AsyncIterator[Website]:
+    made = Website()
+    await made.start()
+    yield made
+    await made.close()

@@ -12,69 +12,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bleak import BleakClient, BleakScanner
 
-from boards.emulation.air import Air, AirModel
-from boards.emulation.fake_bluez import VARIABLE, FakeBluez, PrivateBus, is_possible
+from boards.emulation.air import AirModel
+from boards.emulation.fake_bluez import VARIABLE, is_possible
 from ockamlite.errors import LinkBrokenError, LinkClosedError, UnavailableError
-from ockamlite.limits import LIMITS
 from ockamlite.routing.endpoint import Endpoint
-from transports.ble import BleTransport, gatt, peripheral, unavailable
+from transports.ble import gatt, peripheral, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from transports.ble.gatt import Advertisement
 
 pytestmark = pytest.mark.skipif(not is_possible(), reason="needs dbus-daemon: sudo apt install dbus-daemon")
 
-FAST = AirModel(interval_s=0.0075, packets_per_event=20, advertising_s=0.05)
-
-
-class Machine:
-    """A fake bluetoothd with a peripheral ``pi`` on hci0 and centrals on hci1."""
-
-    def __init__(self, air: Air, daemon: FakeBluez, address: str, end: Callable[[Any], Any]) -> None:
-        self.air = air
-        self.daemon = daemon
-        self.address = address
-        self.accepted: list[Any] = []
-        self._end = end
-        self._came = asyncio.Event()
-        self.central = BleTransport(LIMITS)
-        self.peripheral = BleTransport(LIMITS)
-
-    def accept(self, link: Any) -> None:
-        self.accepted.append(self._end(link))
-        self._came.set()
-
-    async def listen(self, adapter: str = "hci0") -> Any:
-        return await self.peripheral.listen(Endpoint.parse(f"ble:pi?adapter={adapter}"), self.accept)
-
-    async def dial(self, adapter: str = "hci1") -> Any:
-        return self._end(await self.central.connect(Endpoint.parse(f"ble:pi?adapter={adapter}")))
-
-    async def wait_accepted(self, count: int = 1) -> Any:
-        while len(self.accepted) < count:
-            self._came.clear()
-            await self._came.wait()
-        return self.accepted[count - 1]
-
-    def addresses(self) -> tuple[str, str]:
-        radios = [adapter.radio.address for adapter in self.daemon.adapters.values()]
-        return radios[0], radios[1]
-
-
-@pytest.fixture
-async def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: Any) -> AsyncIterator[Machine]:
-    async with PrivateBus(tmp_path) as bus:
-        monkeypatch.setenv(VARIABLE, bus.address)
-        air = Air(FAST, seed=1)
-        async with FakeBluez(air, bus.address) as daemon:
-            yield Machine(air, daemon, bus.address, receiver)
-
-
 MODELS = {
-    "fast": FAST,
+    "fast": AirModel(interval_s=0.0075, packets_per_event=20, advertising_s=0.05),
     "MTU of 23 for 200 ms": AirModel(
         interval_s=0.0075, packets_per_event=20, advertising_s=0.05, mtu_exchange_s=0.2
     ),
@@ -91,7 +44,7 @@ MODELS = {
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 async def test_messages_arrive_once_and_in_order_both_ways(
-    machine: Machine, messages: Callable[..., list[bytes]], model: AirModel
+    machine: Any, messages: Callable[..., list[bytes]], model: AirModel
 ) -> None:
     machine.air.model = model
     listener = await machine.listen()
@@ -110,7 +63,7 @@ async def test_messages_arrive_once_and_in_order_both_ways(
     assert not machine.daemon.central_sides
 
 
-async def test_the_peripheral_may_close_the_link(machine: Machine) -> None:
+async def test_the_peripheral_may_close_the_link(machine: Any) -> None:
     listener = await machine.listen()
     here = await machine.dial()
     there = await machine.wait_accepted()
@@ -123,7 +76,7 @@ async def test_the_peripheral_may_close_the_link(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("faults", [["aborted"], ["busy"], ["Software caused connection abort", "busy"]])
-async def test_connections_that_fail_at_first_come_about(machine: Machine, faults: list[str]) -> None:
+async def test_connections_that_fail_at_first_come_about(machine: Any, faults: list[str]) -> None:
     machine.daemon.faults.connects.extend(faults)
     await machine.listen()
     here = await machine.dial()
@@ -132,7 +85,7 @@ async def test_connections_that_fail_at_first_come_about(machine: Machine, fault
     assert await (await machine.wait_accepted()).wait_frames(1) == [b"hello"]
 
 
-async def test_services_that_count_as_found_too_early_are_looked_for_again(machine: Machine) -> None:
+async def test_services_that_count_as_found_too_early_are_looked_for_again(machine: Any) -> None:
     machine.daemon.faults.early_services = 1
     await machine.listen()
     await machine.dial()
@@ -140,7 +93,7 @@ async def test_services_that_count_as_found_too_early_are_looked_for_again(machi
 
 
 async def test_a_storm_of_in_progress_delays_and_loses_nothing(
-    machine: Machine, messages: Callable[..., list[bytes]]
+    machine: Any, messages: Callable[..., list[bytes]]
 ) -> None:
     await machine.listen()
     here = await machine.dial()
@@ -152,7 +105,7 @@ async def test_a_storm_of_in_progress_delays_and_loses_nothing(
 
 
 async def test_a_disconnect_in_a_transfer_breaks_both_ends_and_the_next_link_works(
-    machine: Machine, messages: Callable[..., list[bytes]]
+    machine: Any, messages: Callable[..., list[bytes]]
 ) -> None:
     await machine.listen()
     here = await machine.dial()
@@ -170,7 +123,7 @@ async def test_a_disconnect_in_a_transfer_breaks_both_ends_and_the_next_link_wor
 
 
 @pytest.mark.parametrize("fault", ["pulled", "turned off"])
-async def test_an_adapter_that_goes_and_comes_back_serves_again(machine: Machine, fault: str) -> None:
+async def test_an_adapter_that_goes_and_comes_back_serves_again(machine: Any, fault: str) -> None:
     await machine.listen()
     here = await machine.dial()
     there = await machine.wait_accepted()
@@ -188,7 +141,7 @@ async def test_an_adapter_that_goes_and_comes_back_serves_again(machine: Machine
     await machine.wait_accepted(2)
 
 
-async def test_a_bluetoothd_that_restarts_breaks_the_links_and_serves_again(machine: Machine) -> None:
+async def test_a_bluetoothd_that_restarts_breaks_the_links_and_serves_again(machine: Any) -> None:
     await machine.listen()
     here = await machine.dial()
     there = await machine.wait_accepted()
@@ -200,7 +153,7 @@ async def test_a_bluetoothd_that_restarts_breaks_the_links_and_serves_again(mach
     await machine.wait_accepted(2)
 
 
-async def test_a_listener_that_is_closed_is_heard_no_more_and_its_links_stay(machine: Machine) -> None:
+async def test_a_listener_that_is_closed_is_heard_no_more_and_its_links_stay(machine: Any) -> None:
     listener = await machine.listen()
     here = await machine.dial()
     there = await machine.wait_accepted()
@@ -218,7 +171,7 @@ async def test_a_listener_that_is_closed_is_heard_no_more_and_its_links_stay(mac
 
 
 async def test_a_central_that_writes_and_does_not_subscribe_is_disconnected(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peripheral, "SUBSCRIBE_S", 0.2)
     listener = await machine.listen()
@@ -235,7 +188,7 @@ async def test_a_central_that_writes_and_does_not_subscribe_is_disconnected(
     await listener.close()
 
 
-async def test_a_scan_tells_name_address_and_strength(machine: Machine) -> None:
+async def test_a_scan_tells_name_address_and_strength(machine: Any) -> None:
     listener = await machine.listen()
     heard: list[Advertisement] = []
     await machine.central.scan(lambda device: bool(heard.append(device)) or True, adapter="hci1")
@@ -243,7 +196,7 @@ async def test_a_scan_tells_name_address_and_strength(machine: Machine) -> None:
     await listener.close()
 
 
-async def check(machine: Machine, text: str, hint: str, *, adapter: str = "hci1") -> None:
+async def check(machine: Any, text: str, hint: str, *, adapter: str = "hci1") -> None:
     """Both roles tell the same error and its fix."""
     for attempt in (machine.dial(adapter), machine.listen(adapter)):
         with pytest.raises(UnavailableError, match=text) as caught:
@@ -251,16 +204,16 @@ async def check(machine: Machine, text: str, hint: str, *, adapter: str = "hci1"
         assert hint in caught.value.hint
 
 
-async def test_an_adapter_that_is_off_is_said_with_the_fix(machine: Machine) -> None:
+async def test_an_adapter_that_is_off_is_said_with_the_fix(machine: Any) -> None:
     machine.daemon.power("hci1", on=False)
     await check(machine, "adapter is off", "bluetoothctl power on")
 
 
-async def test_an_adapter_that_is_not_there_is_said(machine: Machine) -> None:
+async def test_an_adapter_that_is_not_there_is_said(machine: Any) -> None:
     await check(machine, "no Bluetooth adapter 'hci7'", "bluetoothctl list", adapter="hci7")
 
 
-async def test_a_machine_without_adapters_is_said(machine: Machine) -> None:
+async def test_a_machine_without_adapters_is_said(machine: Any) -> None:
     machine.daemon.pull("hci0")
     machine.daemon.pull("hci1")
     with pytest.raises(UnavailableError, match="no Bluetooth LE adapter"):
@@ -269,19 +222,19 @@ async def test_a_machine_without_adapters_is_said(machine: Machine) -> None:
         await machine.peripheral.listen(Endpoint.parse("ble:pi"), machine.accept)
 
 
-async def test_a_machine_without_bluetoothd_is_said(machine: Machine) -> None:
+async def test_a_machine_without_bluetoothd_is_said(machine: Any) -> None:
     await machine.daemon.stop()
     await check(machine, "bluetoothd does not run", "systemctl enable --now bluetooth")
 
 
 async def test_a_machine_without_a_bus_is_said(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    machine: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(VARIABLE, f"unix:path={tmp_path / 'no-bus'}")
     await check(machine, "no system D-Bus", "/run/dbus/system_bus_socket")
 
 
-async def test_an_adapter_that_takes_no_more_advertisements_is_said(machine: Machine) -> None:
+async def test_an_adapter_that_takes_no_more_advertisements_is_said(machine: Any) -> None:
     machine.daemon.faults.no_advertising = True
     with pytest.raises(UnavailableError, match="takes no more advertisements"):
         await machine.listen()
@@ -311,32 +264,12 @@ def test_a_blocked_radio_is_told_from_one_that_is_off(
         assert str(unavailable.no_adapter("", tmp_path)) == str(error)
 
 
-BODY = bytes(range(256)) * 200
-
-
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(BODY)
-    await writer.drain()
-    writer.close()
-
-
-async def fetch(port: int) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET / HTTP/1.0\r\n\r\n")
-    got = await reader.read()
-    writer.close()
-    return got
-
-
 async def test_commands_in_processes_of_their_own_and_a_central_that_is_killed(
-    machine: Machine, launch: Any
+    machine: Any, launch: Any, website: Any
 ) -> None:
     launch.environment[VARIABLE] = machine.address
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     outlet = launch.command(
-        "pi", "outlet", f"tcp:127.0.0.1:{port}", "--listen", "ble:pi?adapter=hci0", "--trust-everyone"
+        "pi", "outlet", f"tcp:127.0.0.1:{website.port}", "--listen", "ble:pi?adapter=hci0", "--trust-everyone"
     )
     await asyncio.to_thread(outlet.line, "ready")
     for ending in (signal.SIGKILL, signal.SIGTERM):
@@ -344,7 +277,6 @@ async def test_commands_in_processes_of_their_own_and_a_central_that_is_killed(
             "laptop", "inlet", "tcp:127.0.0.1:0", "--via", "ble:pi?adapter=hci1", "--trust-everyone"
         )
         ready = await asyncio.to_thread(inlet.line, "ready")
-        assert await fetch(int(ready.split(" -> ")[0].rpartition(":")[2])) == BODY
+        assert await website.fetch(int(ready.split(" -> ")[0].rpartition(":")[2])) == website.page
         await asyncio.to_thread(inlet.end, ending)
     assert await asyncio.to_thread(outlet.end) == 0
-    server.close()

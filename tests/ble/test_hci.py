@@ -14,8 +14,11 @@ from bleak import BleakClient, BleakScanner
 from bleak.exc import BleakError, BleakGATTProtocolError
 
 from ockamlite.errors import LinkBrokenError, LinkClosedError, UnavailableError
+from ockamlite.identities.local import LocalIdentity
 from ockamlite.limits import LIMITS
+from ockamlite.node import Node
 from ockamlite.routing.endpoint import Endpoint
+from ockamlite.secure_channels.trust import TrustEveryone, TrustIdentifiers
 from transports.ble import BleTransport, gatt
 
 bumble_link = pytest.importorskip("bumble.link", reason="needs bumble: pip install 'ockamlite[bumble]'")
@@ -234,6 +237,30 @@ async def test_a_controller_that_is_pulled_out_breaks_its_links_and_serves_again
     again.link.close()
     await again.closed
     await listener.close()
+    await room.all_closed()
+
+
+async def test_a_portal_between_nodes_with_controllers_of_their_own_is_whole(
+    room: Room, website: Any
+) -> None:
+    nodes = [
+        Node(identity=LocalIdentity.ephemeral(1_700_000_000), transports=[room.transport(number)])
+        for number in (1, 2)
+    ]
+    async with nodes[0] as pi, nodes[1] as laptop:
+        listener = await pi.listen("ble:pi")
+        channels = pi.secure_channel_listener(trust=TrustEveryone())
+        pi.open(channels.address, listener)
+        pi.open(pi.outlet(f"tcp:127.0.0.1:{website.port}").address, channels)
+        path = laptop.path(
+            "ble:pi,secure:secure_channel_listener,outlet", trust=TrustIdentifiers(pi.identity.identifier)
+        )
+        inlet = await laptop.inlet("tcp:127.0.0.1:0", path)
+        assert await website.fetch(inlet.port) == website.page
+        for link in tuple(room.open[2].connections.values()):
+            await link.disconnect()
+        await path.wait(10)
+        assert await website.fetch(inlet.port) == website.page
     await room.all_closed()
 
 

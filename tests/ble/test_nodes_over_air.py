@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     World = Any
     Virtual = Callable[[Callable[[], Any]], None]
 
-BODY = bytes(range(256)) * 200
-
 
 def node(radio: Any) -> Node:
     return Node(identity=LocalIdentity.ephemeral(1_700_000_000), transports=[BleTransport(LIMITS, radio)])
@@ -73,47 +71,26 @@ def test_two_bluetooth_hops_join_nodes_that_do_not_hear_each_other(
     virtual(body)
 
 
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(BODY)
-    await writer.drain()
-    writer.close()
-    await writer.wait_closed()
-
-
-async def fetch(port: int) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET / HTTP/1.0\r\n\r\n")
-    got = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return got
-
-
 @pytest.mark.parametrize(
     "model", [AirModel(), AirModel(mtu=23, packets_per_event=40)], ids=["usual", "MTU of 23"]
 )
 async def test_a_portal_over_bluetooth_is_whole_and_unreadable_on_the_air(
-    world: type[World], model: AirModel
+    world: type[World], website: Any, model: AirModel
 ) -> None:
     air = world(model)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     async with node(air.pi_radio) as pi, node(air.air.radio()) as laptop:
         listener = await pi.listen("ble:pi")
         channels = pi.secure_channel_listener(trust=TrustEveryone())
         pi.open(channels.address, listener)
-        outlet = pi.outlet(f"tcp:127.0.0.1:{port}")
+        outlet = pi.outlet(f"tcp:127.0.0.1:{website.port}")
         pi.open(outlet.address, channels)
         path = laptop.path(
             "ble:pi,secure:secure_channel_listener,outlet", trust=TrustIdentifiers(pi.identity.identifier)
         )
         inlet = await laptop.inlet("tcp:127.0.0.1:0", path)
-        assert await fetch(inlet.port) == BODY
-    server.close()
-    await server.wait_closed()
+        assert await website.fetch(inlet.port) == website.page
     carried = b"".join(event.value for event in air.of("value"))
-    assert len(carried) > len(BODY)
+    assert len(carried) > len(website.page)
     assert b"GET /" not in carried
     assert bytes(range(16)) not in carried
 

@@ -19,40 +19,24 @@ from transports.ble.air import AirClient
 if TYPE_CHECKING:
     from pathlib import Path
 
-BODY = bytes(range(256)) * 200
 
-
-async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(BODY)
-    await writer.drain()
-    writer.close()
-
-
-async def fetch(port: int) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET / HTTP/1.0\r\n\r\n")
-    got = await reader.read()
-    writer.close()
-    return got
-
-
-async def test_an_outlet_and_an_inlet_meet_on_the_emulated_air(launch: Any, tmp_path: Path) -> None:
+async def test_an_outlet_and_an_inlet_meet_on_the_emulated_air(
+    launch: Any, website: Any, tmp_path: Path
+) -> None:
     launch.environment["OCKAMLITE_AIR"] = str(tmp_path / "air")
     air = launch("-m", "boards.emulation.air_server", str(tmp_path / "air"))
     assert air.line("export") == f"export OCKAMLITE_AIR={tmp_path / 'air'}"
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    outlet = launch.command("pi", "outlet", f"tcp:127.0.0.1:{port}", "--listen", "ble:pi", "--trust-everyone")
+    outlet = launch.command(
+        "pi", "outlet", f"tcp:127.0.0.1:{website.port}", "--listen", "ble:pi", "--trust-everyone"
+    )
     assert "ble:pi" in outlet.line("ready")
     inlet = launch.command("laptop", "inlet", "tcp:127.0.0.1:0", "--via", "ble:pi", "--trust-everyone")
     at = int(inlet.line("ready").split(" -> ")[0].rpartition(":")[2])
-    assert await fetch(at) == BODY
+    assert await website.fetch(at) == website.page
     assert outlet.end() == 0
     assert inlet.end() == 0
     assert air.end() == 0
     assert not (tmp_path / "air").exists()
-    server.close()
 
 
 async def test_a_process_that_is_killed_breaks_its_links_and_is_forgotten(

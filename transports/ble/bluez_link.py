@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ockamlite.errors import LinkBrokenError
 from transports.ble.bluez import device_address
 from transports.ble.gatt import ATT_HEAD_BYTES, LEAST_VALUE_BYTES, value_bytes
+from transports.ble.queued import GONE
 
 if TYPE_CHECKING:
     import socket
@@ -155,7 +156,7 @@ class BluezConnection:
             return
         except OSError:
             pass
-        self.lost("the device disconnected, or is out of range")
+        self.lost(GONE)
 
     def _write(self) -> None:
         """Write what the socket takes."""

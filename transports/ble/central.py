@@ -32,7 +32,7 @@ from transports.ble.gatt import (
     check_info,
     value_bytes,
 )
-from transports.ble.queued import QueuedConnection
+from transports.ble.queued import GONE, QueuedConnection
 from transports.ble.radio import ConnectFailedError
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ _MTU_LOOKS: Final = 40
 _MTU_LOOK_S: Final = 0.05
 """The system may tell the MTU late: it is looked for two seconds long."""
 _SCAN_AGAIN_S: Final = 0.5
+
+_NO_DAEMON: Final = (".NoReply", ".ServiceUnknown", ".NameHasNoOwner", ".Disconnected")
+_NO_DEVICE: Final = (".UnknownObject", ".UnknownMethod", ".NotConnected", ".DoesNotExist")
 
 FAILURES: Final = (BleakError, DBusError, OSError, EOFError, TimeoutError, AssertionError)
 """What bleak raises when a device, the daemon or the bus goes; it asserts that the bus is there."""
@@ -227,6 +230,17 @@ class BleakConnection(QueuedConnection):
         assert self._client is not None  # noqa: S101  (opened)
         assert self._rx is not None  # noqa: S101
         await self._client.write_gatt_char(self._rx, value, response=False)
+
+    def why(self, failure: Exception) -> str:
+        """What it means that a write failed: the system knows of the end before it tells."""
+        if not isinstance(failure, BleakDBusError):
+            return super().why(failure)
+        if failure.dbus_error.endswith(_NO_DAEMON):
+            return "bluetoothd ended"
+        text = failure.dbus_error_details or failure.dbus_error
+        if failure.dbus_error.endswith(_NO_DEVICE) or "not connected" in text.lower():
+            return GONE
+        return f"writing to the device failed: {text}"
 
     async def leave(self) -> None:
         """Disconnect."""

@@ -18,6 +18,7 @@ from dbus_fast.errors import AuthError, DBusError
 from ockamlite.errors import UnavailableError
 from transports.ble import bluez, gatt, unavailable
 from transports.ble.bluez_link import BluezConnection
+from transports.ble.queued import GONE
 from transports.ble.radio import AGAIN_S, SUBSCRIBE_S
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ class Peripheral:
         match message.member:
             case "PropertiesChanged" if message.path in self._devices and body[0] == bluez.DEVICE:
                 if bluez.option(body[1], "Connected", bool) is False:
-                    self._lose(message.path, "the device disconnected, or is out of range")
+                    self._lose(message.path, GONE)
             case "PropertiesChanged" if message.path == self._path and body[0] == bluez.ADAPTER:
                 powered = bluez.option(body[1], "Powered", bool)
                 if powered is False:
@@ -268,7 +269,7 @@ class Peripheral:
                 elif powered:
                     self._again.set()
             case "InterfacesRemoved" if body[0] in self._devices and bluez.DEVICE in body[1]:
-                self._lose(body[0], "the device disconnected, or is out of range")
+                self._lose(body[0], GONE)
             case "InterfacesRemoved" if body[0] == self._path and bluez.ADAPTER in body[1]:
                 self._lose("", "the Bluetooth adapter was removed")
                 self._again.set()

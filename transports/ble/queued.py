@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ockamlite.errors import OckamError
     from transports.ble.radio import ConnectionUser
 
+GONE: Final = "the device disconnected, or is out of range"
 _FLUSH_S: Final = 1.0
 _WAITING_VALUES: Final = 16
 
@@ -43,6 +44,10 @@ class QueuedConnection(ABC):
     @abstractmethod
     async def put(self, value: bytes) -> None:
         """Write one value; may raise what :attr:`failures` names."""
+
+    def why(self, failure: Exception) -> str:
+        """What it means for a user that a write failed."""
+        return f"writing to the device failed: {failure}"
 
     @abstractmethod
     async def leave(self) -> None:
@@ -127,11 +132,11 @@ class QueuedConnection(ABC):
                     self._wake.clear()
                     await self._wake.wait()
         except self.failures as failure:
-            error = LinkBrokenError(f"writing to the device failed: {failure}")
+            error = LinkBrokenError(GONE if self._gone else self.why(failure))
         finally:
             await self.leave()
             if not self._closing:
-                error = error or LinkBrokenError("the connection to the device was lost")
+                error = error or LinkBrokenError(GONE)
             user, self._user = self._user, None
             if user is not None:
                 user.connection_lost(None if self._closing else error)
