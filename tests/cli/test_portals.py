@@ -6,6 +6,7 @@ import getpass
 import http.client
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -148,7 +149,7 @@ def test_an_outlet_waits_for_its_relay_and_says_why(serve: Any, homes: Any, web:
     assert "connection refused" in outlet.line_with(at)
     relay = serve("relay", "--listen", at)
     relay.line()
-    assert outlet.line().endswith(f"forward_to_pi at {at}")
+    assert outlet.line() == f"ready: outlet pi via {at} -> {web}"
 
 
 def test_without_its_outlet_a_client_is_closed_and_the_next_is_tried_afresh(
@@ -299,3 +300,13 @@ def test_ssh_and_git_work_through_a_portal(
 def test_the_ready_event_of_an_outlet_says_what_it_dials(serve: Any) -> None:
     outlet = serve("outlet", "tcp:localhost:22", "--listen", ANY, "--insecure", "--output", "json")
     assert json.loads(outlet.line())["target"] == "tcp:localhost:22"
+
+
+def test_the_ready_lines_of_both_ends_read_the_same_way(serve: Any, web: str) -> None:
+    relay = serve("relay", "--listen", ANY, "--output", "json")
+    (at,) = relay.event("ready")["listening"]
+    by_name = ("--relay", at, "--name", "pi", "--trust-everyone")
+    assert serve("outlet", web, *by_name).line() == f"ready: outlet pi via {at} -> {web}"
+    assert serve("inlet", ANY, *by_name).line().endswith(f" -> pi via {at}")
+    named = serve("outlet", web, "--listen", ANY, "--insecure", "--service", "a\nb#c")
+    assert re.fullmatch(rf"ready: outlet tcp:127.0.0.1:\d+ -> {web} as a%0Ab#c", named.line())

@@ -65,6 +65,15 @@ def test_what_cannot_be_understood_is_told_in_a_line(run: Any, arguments: str, s
     assert len(errors) == 1 or (len(errors) == 2 and errors[1].startswith("try: "))
 
 
+@pytest.mark.parametrize("option", ["--service", "--listener"])
+@pytest.mark.parametrize("name", ["", "x" * 257])
+def test_a_name_that_no_route_could_hold_is_refused(run: Any, option: str, name: str) -> None:
+    for command in (["node"], ["outlet", "tcp:127.0.0.1:22", "--listen", "tcp:127.0.0.1:0"]):
+        done = run(*command, "--insecure", option, name)
+        assert (done.returncode, done.stdout) == (64, "")
+        assert done.stderr.startswith(f"ockamlite: {option}: a")
+
+
 @pytest.mark.parametrize(
     ("arguments", "choices"),
     [

@@ -11,7 +11,7 @@ import click
 from ockamlite.cli.run.logs import iso_time, set_up
 from ockamlite.cli.run.output import print_result
 from ockamlite.cli.run.state import load, open_store
-from ockamlite.errors import UsageError
+from ockamlite.errors import NotFoundError, UsageError
 from ockamlite.identities.local import create_identity
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ def delete(common: Common, name: str | None, *, yes: bool) -> None:
     """Delete an identity, after asking; print it in JSON only."""
     chosen = _begin(common, name)
     store = open_store()
-    identity = store.show(chosen)
+    try:
+        identity = store.show(chosen)
+    except NotFoundError as error:
+        raise NotFoundError(str(error), hint="ockamlite identity list") from error
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(f"identity {chosen!r} is deleted for ever", hint="--yes, if that is meant")

@@ -19,6 +19,7 @@ from ockamlite.cli.run.serving import (
 )
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import chosen_trust, refusal, warn_of_everyone, warn_of_insecure
+from ockamlite.cli.run.ways import read_service_name
 from ockamlite.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def run(
         listen=read_listen(listen or (_DEFAULT,)),
         trust=chosen_trust(),
         insecure=insecure,
-        service=service,
-        listener=listener,
+        service=read_service_name("--service", service),
+        listener=read_service_name("--listener", listener),
         forward=forward,
         announce=announce,
     )

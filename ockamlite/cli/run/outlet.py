@@ -22,13 +22,17 @@ from ockamlite.cli.run.serving import (
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import chosen_trust, refusal, relay_trust, warn_of_everyone, warn_of_insecure
 from ockamlite.cli.run.ways import (
+    OUTLET,
     check_no_name,
     opens_channel,
     read_hops,
     read_portal_endpoint,
     read_relay_name,
+    read_service_name,
 )
 from ockamlite.errors import AlreadyExistsError, UsageError
+from ockamlite.relays.protocol import PREFIX
+from ockamlite.routing.hops import NameHop
 
 if TYPE_CHECKING:
     from ockamlite.cli.options import Common
@@ -90,8 +94,8 @@ def run(
         trust=chosen_trust(),
         relay_trust=relay_trust(is_known=any(map(opens_channel, relays))),
         insecure=insecure,
-        service=service,
-        listener=listener,
+        service=read_service_name("--service", service),
+        listener=read_service_name("--listener", listener),
         forward=forward,
         announce=announce,
     )
@@ -129,10 +133,11 @@ async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: S
             for relay in registered
             if relay.address is not None
         ]
-        ways = [*at, *(f"{relay['address']} at {relay['at']}" for relay in relays)]
+        ways = [*(f"{relay['address'].removeprefix(PREFIX)} via {relay['at']}" for relay in relays), *at]
+        named = "" if plan.service == OUTLET else f" as {NameHop(plan.service)}"
         async with announced(plan.announce, links) as told:
             output.ready(
-                f"{plan.target} as {plan.service} at {', '.join(ways)}",
+                f"{', '.join(ways)} -> {plan.target}{named}",
                 identifier=str(state.identity.identifier),
                 listening=at,
                 relays=relays,

@@ -12,6 +12,7 @@ from ockamlite.cli.options import first_given, is_flag
 from ockamlite.cli.table import in_order
 from ockamlite.errors import OckamError, ProtocolError, UnavailableError, UsageError
 from ockamlite.events import RouteChanged
+from ockamlite.limits import LIMITS
 from ockamlite.relays.protocol import PREFIX, check_name
 from ockamlite.routing.endpoint import Endpoint, HostPort, TextError
 from ockamlite.routing.hops import LinkHop, NameHop, SecureHop, format_hops, parse_hops
@@ -125,6 +126,21 @@ def read_relay_name(name: str) -> str:
         check_name(name)
     except ProtocolError as error:
         raise UsageError(f"--name: {error}") from error
+    return name
+
+
+def read_service_name(option: str, name: str) -> str:
+    """Check the name of a service or a listener of ours.
+
+    Raises:
+        UsageError: it cannot be one.
+    """
+    try:
+        NameHop(name)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from error
+    if len(name.encode()) > LIMITS.address_bytes:
+        raise UsageError(f"{option}: a name has at most {LIMITS.address_bytes} bytes")
     return name
 
 
