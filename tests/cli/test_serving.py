@@ -157,16 +157,6 @@ def test_a_reader_that_has_gone_does_not_end_what_serves(serve: Any, run: Any, h
     process.stderr.close()
 
 
-def test_a_second_signal_ends_at_once(serve: Any) -> None:
-    serving = serve("relay", "--listen", ANY)
-    serving.line()
-    serving.process.send_signal(signal.SIGTERM)
-    serving.process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    assert serving.process.wait(10) in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-    assert time.monotonic() - began < 2
-
-
 def test_peers_are_told_and_it_ends_within_two_seconds(serve: Any) -> None:
     serving = serve("relay", "--listen", ANY, "--output", "json")
     port = int(serving.event("ready")["listening"][0].rpartition(":")[2])
@@ -190,6 +180,24 @@ def test_warnings_come_once_and_quiet_silences_them(serve: Any) -> None:
     quiet.line()
     assert quiet.stop() == 0
     assert quiet.rest("stderr") == ""
+
+
+def test_v_logs_more_and_vv_every_frame_without_its_payload(serve: Any, run: Any) -> None:
+    said = {}
+    for loud in ("", "-v", "-vv"):
+        serving = serve("node", "--listen", ANY, "--insecure", *filter(None, [loud]), "--output", "json")
+        at = serving.event("ready")["listening"][0]
+        assert run("send", f"{at},uppercase", "canary").stdout == "CANARY\n"
+        assert serving.stop() == 0
+        said[loud] = serving.rest("stderr")
+        assert "canary" not in said[loud].lower()
+    assert "info: " not in said[""]
+    assert "info: " in said["-v"]
+    assert "debug: " not in said["-v"]
+    came, went = (line for line in said["-vv"].splitlines() if " bytes, payload 7, " in line)
+    assert "debug: < 127.0.0.1:" in came
+    assert came.endswith(" to 0#uppercase")
+    assert "debug: > 127.0.0.1:" in went
 
 
 def test_logs_for_machines_are_json_lines(serve: Any) -> None:

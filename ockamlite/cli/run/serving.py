@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from ockamlite.cli.run.frames import shown_frames
 from ockamlite.cli.run.ways import read_endpoint
 from ockamlite.errors import AlreadyExistsError, UsageError
 from ockamlite.limits import LIMITS
@@ -78,7 +79,7 @@ async def running_node(
     """A node with our identity and these transports; closes the store when it has ended."""
     try:
         async with Node(
-            identity=state.identity, store=state.store, transports=carriers, on_event=on_event
+            identity=state.identity, store=state.store, transports=shown_frames(carriers), on_event=on_event
         ) as node:
             yield node
     finally:
