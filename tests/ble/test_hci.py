@@ -6,7 +6,9 @@ Here the controllers are bumble's emulated ones, in this process.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -276,6 +278,69 @@ async def test_a_controller_that_cannot_be_opened_is_named() -> None:
         with pytest.raises(UnavailableError, match=name) as caught:
             await transport.connect(Endpoint("ble", "pi", (("hci", name),)))
         assert "plugged in" in caught.value.hint
+
+
+class Mute:
+    """What answers no command, as a wrong device on a serial line does."""
+
+    def on_packet(self, packet: bytes) -> None:
+        pass
+
+
+async def test_a_controller_that_says_nothing_is_told_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hci_radio, "START_S", 0.2)
+    closed = []
+
+    async def open_one() -> Controller:
+        async def close() -> None:
+            closed.append(True)
+
+        return Controller(Device(name="", host=Host(None, Mute())), close)
+
+    radio = HciRadio(open_one)
+    with pytest.raises(UnavailableError, match="does not start: no answer within 0.2 s"):
+        await BleTransport(LIMITS, radio).listen(Endpoint.parse("ble:pi"), lambda _: None)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await radio.hold()
+    assert closed == [True, True]
+
+
+async def test_a_central_that_floods_does_not_keep_others_from_talking(
+    room: Room, messages: Callable[..., list[bytes]]
+) -> None:
+    limits = dataclasses.replace(LIMITS, link_hello_s=1)
+    listener = await room.listen(BleTransport(limits, room.radio(1)))
+    here = await room.dial(2)
+    there = await room.wait_accepted(1)
+    client, scanner = backends(room.radio(3))
+    device = await BleakScanner.find_device_by_name("pi", backend=scanner)
+    assert device is not None
+    draw, over = random.Random(3), asyncio.Event()
+    hostile = BleakClient(device, lambda _: over.set(), backend=client)
+    await hostile.connect()
+    await hostile.start_notify(gatt.TX, lambda *_: None)
+
+    async def flood() -> int:
+        written = 0
+        while not over.is_set():
+            try:
+                await hostile.write_gatt_char(gatt.RX, draw.randbytes(400), response=False)
+            except BleakError:
+                break
+            written += 1
+        return written
+
+    flooding = asyncio.ensure_future(flood())
+    sent = messages(100)
+    await here.send_all(sent)
+    assert await there.wait_frames(100) == sent
+    assert await flooding > 100
+    assert len(room.accepted) == 1
+    here.link.close()
+    await here.closed
+    await listener.close()
+    await room.all_closed()
 
 
 async def test_a_central_that_does_not_subscribe_is_disconnected(

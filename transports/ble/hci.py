@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNUSED_S: Final = 1.0
+"""How long a controller stays open that nobody uses."""
+START_S: Final = 5.0
+"""How long it may take to answer its first commands; some load their firmware then."""
 
 
 class HciRadio:
@@ -76,16 +79,27 @@ class HciRadio:
                 self._unused.cancel()
                 self._unused = None
             if self._controller is None:
-                made = await self._open_one()
-                try:
-                    await made.device.power_on()
-                except FAILURES as error:
-                    await made.close()
-                    raise UnavailableError(f"the controller does not start: {error}") from error
-                self._controller = made
-                made.device.host.once("flush", lambda: self._lost(made))
+                self._controller = await self._start()
             self._controller.users += 1
             return self._controller.device
+
+    async def _start(self) -> Controller:
+        made = await self._open_one()
+        try:
+            async with asyncio.timeout(START_S):
+                await made.device.power_on()
+        except FAILURES as error:
+            await made.close()
+            reason = str(error) or f"no answer within {START_S:g} s"
+            raise UnavailableError(
+                f"the controller does not start: {reason}",
+                hint="is it a Bluetooth controller, at this speed?",
+            ) from error
+        except BaseException:
+            await made.close()
+            raise
+        made.device.host.once("flush", lambda: self._lost(made))
+        return made
 
     def drop(self, device: Any) -> None:
         """One user less; a controller that nobody uses is closed after a while, as to open it takes long."""
