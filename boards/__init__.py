@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from boards.emulated_board import BoardFailedError, EmulatedBoard, emulated
+    from boards.emulated_board import EmulatedBoard, emulated
+    from boards.emulation.board_process import BoardFailedError
 
 __all__ = ["BoardFailedError", "EmulatedBoard", "emulated"]
 

@@ -13,10 +13,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
 import tempfile
-from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from boards.board_limits import BoardLimits, air_model, line_baud
 from boards.emulation.air import Air, AirModel
 from boards.emulation.air_server import AirServer
-from boards.emulation.board_program import OUT_OF_MEMORY
+from boards.emulation.board_process import BoardFailedError, BoardProcess
 from boards.emulation.line import PtyLine
 from boards.emulation.uart import QUIET, Noise
 from boards.profiles import load
@@ -37,23 +35,14 @@ from transports.ble.air import AirClient
 from transports.ble.gatt import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from ockamlite.limits import Limits
 
 FIRST_LINE_S: Final = 30.0
 """How long a program may take to print its first line: a small board's processor is slow."""
-_CLOSE_S: Final = 5.0
 _REASON_S: Final = 0.5
 """How long a block that failed waits for the program's end to be known, as the likely reason."""
-_LINE_BYTES: Final = 1024 * 1024
-_MOST_LINES: Final = 1000
-_LAST_WORDS: Final = 20
-"""Lines of stderr that are kept to say why a program ended."""
-
-
-class BoardFailedError(UnavailableError):
-    """The program of an emulated board ended, and not well."""
 
 
 class EmulatedBoard:
@@ -80,9 +69,8 @@ class EmulatedBoard:
         self.ble = None if air_server is None else str(Endpoint("ble", name))
         self.first_line = ""
         self._own_serial = str(own)
-        self._lines: asyncio.Queue[str] = asyncio.Queue()
-        self._stderr: deque[str] = deque(maxlen=_LAST_WORDS)
-        self._process: asyncio.subprocess.Process | None = None
+        self.process = BoardProcess(name, limits)
+        """Its program."""
 
     def ble_transport(self, limits: Limits = LIMITS) -> BleTransport:
         """The transport of another node on its air, in this process.
@@ -96,86 +84,12 @@ class EmulatedBoard:
 
     async def read_line(self) -> str:
         """The next line that its program prints; empty when it has ended."""
-        return await self._lines.get()
-
-    @property
-    def last_words(self) -> str:
-        """The end of what its program wrote to stderr."""
-        return "\n".join(self._stderr)
-
-    # -- life -----------------------------------------------------------------------------------
+        return await self.process.read_line()
 
     async def start(self, program: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start the program; ``{serial}`` and ``{ble}`` in its arguments are the board's own endpoints."""
         places = {"{serial}": self._own_serial, "{ble}": self.ble or ""}
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "boards.emulation.supervisor",
-            str(self.limits.memory_mb),
-            str(self.limits.cpu_share),
-            *(places.get(word, word) for word in program),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(environment),
-            limit=_LINE_BYTES,
-            start_new_session=True,
-        )
-
-    async def watch(self) -> None:
-        """Read what the program writes until it ends.
-
-        Raises:
-            BoardFailedError: it ended, and not well.
-        """
-        process = self._process
-        assert process is not None  # noqa: S101  (started before)
-        assert process.stdout is not None  # noqa: S101
-        assert process.stderr is not None  # noqa: S101
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_each_line(process.stdout, self._keep), name=f"output of {self.name}")
-            group.create_task(_each_line(process.stderr, self._stderr.append), name=f"errors of {self.name}")
-        code = await process.wait()
-        if code:
-            raise self._failed(code)
-        self._lines.put_nowait("")
-
-    async def stop(self) -> None:
-        """End the program, and whatever it started."""
-        process = self._process
-        if process is None:
-            return
-        assert process.stdin is not None  # noqa: S101
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(_CLOSE_S):
-                await process.wait()
-        except TimeoutError:
-            pass
-        finally:
-            # One that ended by itself has waited for the program.
-            if process.returncode is None or process.returncode < 0:
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-                await process.wait()
-
-    def _keep(self, line: str) -> None:
-        if self._lines.qsize() < _MOST_LINES:
-            self._lines.put_nowait(line)
-
-    def _failed(self, code: int) -> BoardFailedError:
-        board = f"{self.name} (an emulated {self.limits.board})"
-        if code == OUT_OF_MEMORY or "MemoryError" in self.last_words:
-            return BoardFailedError(
-                f"{board}: its program asked for more than the board's {self.limits.memory_mb} MB of memory",
-                hint="a program that needs less, or a board with more: memory_mb=",
-            )
-        reason = f"ended with code {code}" if code > 0 else f"was ended by signal {-code}"
-        said = f": {self.last_words}" if self._stderr else ""
-        return BoardFailedError(f"{board}: its program {reason}{said}")
+        await self.process.start([places.get(word, word) for word in program], environment)
 
 
 @asynccontextmanager
@@ -233,12 +147,12 @@ async def emulated(
             model = air_model([limits], air or AirModel())
             server = await stack.enter_async_context(AirServer(Air(model, seed=seed), folder / "air"))
         board = EmulatedBoard(limits, name, line, server)
-        stack.push_async_callback(board.stop)
+        stack.push_async_callback(board.process.stop)
         await board.start(
             program or _echoing(with_ble=server is not None), _environment(folder, server, environment)
         )
         async with _failing_with(board):
-            board.first_line = await _first_line(board)
+            board.first_line = await board.process.first_line(FIRST_LINE_S)
             yield board
 
 
@@ -247,7 +161,7 @@ async def _failing_with(board: EmulatedBoard) -> AsyncIterator[None]:
     """End the block as soon as the board's program fails, with the reason."""
     try:
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(board.watch(), name=f"watch {board.name}")
+            watching = group.create_task(board.process.watch(), name=f"watch {board.name}")
             try:
                 yield
             except OckamError:
@@ -261,31 +175,6 @@ async def _failing_with(board: EmulatedBoard) -> AsyncIterator[None]:
         if failed:
             raise failed[0] from (others[0] if others else None)
         raise others[0] from others[0].__cause__
-
-
-async def _first_line(board: EmulatedBoard) -> str:
-    try:
-        async with asyncio.timeout(FIRST_LINE_S):
-            line = await board.read_line()
-    except TimeoutError:
-        raise BoardFailedError(
-            f"{board.name}: its program printed no line within {FIRST_LINE_S:.0f} s",
-            hint="print one when it can serve, as the commands of ockamlite do",
-        ) from None
-    if not line:
-        raise BoardFailedError(f"{board.name}: its program ended before it printed a line")
-    return line
-
-
-async def _each_line(stream: asyncio.StreamReader, take: Callable[[str], None]) -> None:
-    while True:
-        try:
-            data = await stream.readline()
-        except ValueError:  # longer than any line of text
-            continue
-        if not data:
-            return
-        take(data.decode(errors="replace").rstrip("\n"))
 
 
 def _limits(found: BoardLimits, memory_mb: int | None, cpu_share: float | None) -> BoardLimits:

@@ -31,6 +31,7 @@ _RATIO = Number(0, 1, max_open=True)
     help="A line; A and B become serial devices, as links to terminals; repeatable.",
 )
 @option("--ble", is_flag=True, help="An air for Bluetooth LE devices.")
+@option("--board", metavar="NAME", help="No faster than this board's port and adapter [as wanted].")
 @option("--seed", type=int, default=0, show_default=True, metavar="N", help="Decides what gets lost.")
 @option(
     "--baud",

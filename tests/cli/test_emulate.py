@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,22 @@ def test_a_message_goes_over_an_emulated_line_and_its_devices_go_with_it(
     assert emulation.stop() == 0
     assert not a.is_symlink()
     assert not b.is_symlink()
+
+
+def test_a_line_of_a_board_has_the_speed_of_its_port(run: Any, serve: Any, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    emulation = serve(
+        "emulate", "--serial", f"{a}:{b}", "--board", "raspberry-pi-zero-2-w", "--output", "json"
+    )
+    assert emulation.event("ready")
+    node = serve("node", "--listen", f"serial:{a}?baud=921600", "--trust-everyone", "--output", "json")
+    assert node.event("ready")
+    began = time.monotonic()
+    done = run("send", f"serial:{b}?baud=921600,echo", "x" * 12_000)
+    assert done.returncode == 0, done.stderr
+    # No less, whatever the ends believe: what a busy machine adds does no harm.
+    assert time.monotonic() - began > 0.9 * 2 * 12_000 * 10 / 115_200
+    assert node.stop() == emulation.stop() == 0
 
 
 def test_a_message_goes_over_the_emulated_air(run: Any, serve: Any) -> None:
@@ -75,6 +92,13 @@ def test_left_overs_of_one_who_was_killed_are_replaced(serve: Any, tmp_path: Pat
         (("--serial", "{}/nowhere/x:{}/y"), 69, "cannot emulate"),
         (("--ble", "--mtu", "22"), 64, "mtu"),
         (("--ble", "--loss", "1"), 64, "loss"),
+        (("--ble", "--board", "raspberry-pi-9"), 64, "no board"),
+        (("--ble", "--board", "beaglebone-black"), 64, "no Bluetooth LE adapter"),
+        (
+            ("--serial", "{}/x:{}/y", "--board", "raspberry-pi-4b", "--baud", "921600"),
+            64,
+            "115200 Bd at most",
+        ),
     ],
 )
 def test_what_cannot_be_emulated_is_refused(

@@ -87,6 +87,7 @@ SHORTCUTS = {
         "boards.emulation.uart",
     },
     "ockamlite.cli.run.emulate": {
+        "boards.board_limits", "boards.profiles",
         "boards.emulation.air", "boards.emulation.air_server", "boards.emulation.line",
         "boards.emulation.uart",
     },

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from boards.board_limits import BoardLimits, air_model, line_baud
 from boards.emulation.air import Air, AirModel
 from boards.emulation.air_server import AirServer
 from boards.emulation.line import PtyLine
 from boards.emulation.uart import Noise
+from boards.profiles import load
 from ockamlite.cli.run.logs import iso_time, set_up
 from ockamlite.cli.run.loop import serve
 from ockamlite.cli.run.output import print_result
@@ -47,6 +49,7 @@ def run(
     *,
     serial: tuple[str, ...],
     ble: bool,
+    board: str | None,
     seed: int,
     baud: int | None,
     noise: float,
@@ -57,8 +60,9 @@ def run(
 
     Raises:
         AlreadyExistsError: something else has the name of a device.
+        NotFoundError: there is no such board.
         UnavailableError: a device or the air's socket cannot be made.
-        UsageError: nothing to emulate, or a malformed ``--serial``.
+        UsageError: nothing to emulate, a malformed ``--serial``, or more than the board can do.
     """
     set_up(common)
     if not serial and not ble:
@@ -67,6 +71,10 @@ def run(
     _check_free([device for line in lines for device in line])
     wires = Noise(bit_error_ratio=noise, gap_ratio=loss, gap_bytes=1)
     air = AirModel(mtu=mtu, packet_loss=loss)
+    if board is not None:
+        limits = BoardLimits.of(load(board))
+        baud = line_baud([limits], baud) if lines else baud
+        air = air_model([limits], air) if ble else air
     serve(_serve(common, _Wanted(lines, ble, seed, baud, wires, air)))
 
 
