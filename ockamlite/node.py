@@ -330,6 +330,7 @@ class Node:
         Raises:
             AlreadyExistsError: the address is taken.
             ClosedError: the node is closed, or was never started.
+            StateError: our key can be neither read nor made.
         """
         self._check_running()
         listener = self._channels.listen(name, trust)

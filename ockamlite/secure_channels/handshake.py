@@ -93,7 +93,12 @@ class SecureChannels:
             channel.close()
 
     def listen(self, name: str, trust: Trust) -> SecureChannelListener:
-        """Accept channels at ``name``."""
+        """Accept channels at ``name``.
+
+        Raises:
+            StateError: our key can be neither read nor made, so that nobody could be answered.
+        """
+        self._present()
         listener = SecureChannelListener(self, self._router, self.limits, Address.local(name), trust)
         self._listeners.add(listener)
         return listener

@@ -50,6 +50,18 @@ def test_a_disk_without_room_ends_with_74_and_loses_nothing(run: Any, tmp_path: 
     assert run("identity", "create", "more", home=home).returncode == 0
 
 
+def test_a_node_that_cannot_keep_its_key_ends_with_74_before_it_serves(run: Any, tmp_path: Path) -> None:
+    home = tmp_path / "state"
+    run("identity", "create", home=home)
+
+    def no_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    serving = start("node", "--listen", ANY, "--trust-everyone", "--quiet", home=home, preexec_fn=no_room)
+    told(serving, 74)
+    assert serving.stdout == ""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a folder read-only")
 def test_a_state_folder_that_cannot_be_written_ends_with_74(run: Any, tmp_path: Path) -> None:
     home = tmp_path / "state"

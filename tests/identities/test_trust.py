@@ -8,6 +8,8 @@ import pytest
 
 from ockamlite.errors import TrustError, UsageError
 from ockamlite.identities.peer import PeerIdentity
+from ockamlite.node import Node
+from ockamlite.routing.route import Route
 from ockamlite.secure_channels.trust import NotTrustedError, TrustEveryone, TrustIdentifiers, check
 
 
@@ -45,6 +47,15 @@ def test_a_refusal_names_the_peer(peer: PeerIdentity) -> None:
 
 def test_any_function_of_an_identifier_is_a_policy(peer: PeerIdentity) -> None:
     check(lambda identifier: identifier == peer.identifier, peer)
+
+
+async def test_w22_who_is_trusted_is_always_said() -> None:
+    async with Node() as node:
+        listens: Any = node.secure_channel_listener
+        dials: Any = node.secure_channel
+        for ask in (lambda: listens("api"), lambda: dials(Route.of("api"))):
+            with pytest.raises(TypeError, match="trust"):
+                ask()
 
 
 @pytest.mark.parametrize("verdict", [None, 0, 1, "yes", object()])
