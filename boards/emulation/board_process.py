@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from boards.board_limits import BoardLimits
 
 _CLOSE_S: Final = 5.0
+_SIGNALLED: Final = 128
+"""Added by the supervisor to the number of the signal that ended a program."""
 _LINE_BYTES: Final = 1024 * 1024
 _MOST_LINES: Final = 1000
 _LAST_WORDS: Final = 20
@@ -132,12 +134,13 @@ class BoardProcess:
 
     def _failed(self, code: int) -> BoardFailedError:
         board = f"{self._name} (an emulated {self._limits.board})"
-        if code == OUT_OF_MEMORY or "MemoryError" in self.last_words:
+        if code == OUT_OF_MEMORY or (self._limits.memory_mb and "MemoryError" in self.last_words):
             return BoardFailedError(
                 f"{board}: its program asked for more than the board's {self._limits.memory_mb} MB of memory",
                 hint="a program that needs less, or a board with more: memory_mb=",
             )
-        reason = f"ended with code {code}" if code > 0 else f"was ended by signal {-code}"
+        number = -code if code < 0 else code - _SIGNALLED
+        reason = f"was ended by signal {number}" if number > 0 else f"ended with code {code}"
         said = f": {self.last_words}" if self._stderr else ""
         return BoardFailedError(f"{board}: its program {reason}{said}")
 

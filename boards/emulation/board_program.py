@@ -9,6 +9,7 @@ One that nobody handles, or that is only logged, ends the process with :data:`OU
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import runpy
@@ -20,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from types import TracebackType
 
-OUT_OF_MEMORY: Final = 137
-"""Exit code: 128 and SIGKILL, as when the kernel ends a process for lack of memory."""
+OUT_OF_MEMORY: Final = 100 + errno.ENOMEM
+"""Exit code; none that a program or a signal would have by chance."""
 
 
 def main(program: list[str]) -> None:

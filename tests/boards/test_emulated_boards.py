@@ -123,6 +123,18 @@ async def test_why_a_program_ended_is_said_where_one_waits_for_it(tmp_path: Path
             await asyncio.sleep(60)
 
 
+async def test_a_program_that_was_killed_is_not_taken_for_one_without_memory(tmp_path: Path) -> None:
+    waiting = program(tmp_path, "import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+
+    async def kill() -> None:
+        async with emulated(ZERO, waiting, cpu_share=1) as board:
+            os.kill(int(board.first_line), signal.SIGKILL)
+            await asyncio.sleep(60)
+
+    with pytest.raises(BoardFailedError, match="its program was ended by signal 9"):
+        await kill()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [("", "ended before it printed a line"), ("import time; time.sleep(60)", "printed no line within 2 s")],
