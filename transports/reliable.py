@@ -168,6 +168,8 @@ class ReliableShell:
         Raises:
             LocalError: it is too long.
         """
+        if self._error is not None:
+            return True
         engine = self.engine
         waiting = engine.send(head, payload, self.loop.time())
         self._pump()
@@ -230,7 +232,8 @@ class ReliableShell:
         now = self.loop.time()
         self._write(now)
         session = self._session
-        if session is not None and self.has_room:
+        # Who waits for a link that has broken is told of its end, and sends nothing into it before.
+        if session is not None and self.has_room and self._error is None:
             session.open_gate()
         if self.engine.is_closed and not self._pipe_closed:
             self._pipe_closed = True

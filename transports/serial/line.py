@@ -67,6 +67,11 @@ class SerialLine(asyncio.Protocol):
         """True if the port is being closed, and not closed yet."""
         return self._closing and not self.closed.done()
 
+    @property
+    def is_silent(self) -> bool:
+        """True if not a byte has come."""
+        return not self._came
+
     # -- the shell's side -----------------------------------------------------------------------
 
     def write_frame(self, frame: bytes) -> None:
@@ -204,4 +209,5 @@ def _words(exc: BaseException) -> str:
 
 def unavailable(line: SerialLine) -> UnavailableError:
     """The error for a line on which no link came up."""
-    return UnavailableError(line.diagnosis())
+    hint = "a node must use its other end, at the same baud, TX wired to RX" if line.is_silent else ""
+    return UnavailableError(line.diagnosis(), hint=hint)
