@@ -48,6 +48,7 @@ bench: $(STAMP)
 
 ifdef OCKAM_PEER
 interop: $(STAMP)
+	@test -x "$(OCKAM_PEER)" || { echo "OCKAM_PEER=$(OCKAM_PEER) cannot be run" >&2; exit 1; }
 	$(PY) -m pytest tests/interop $(PYTEST_ARGS)
 else
 interop: export OCKAM_PEER = $(PEER_TARGET)/release/ockam-peer

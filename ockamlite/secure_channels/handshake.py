@@ -82,6 +82,7 @@ class SecureChannels:
         self._openings: set[_Opening] = set()
         self._refusals = Tallies()
         self._refreshes_ignored = Tallies()
+        self._not_remembered = Tallies()
 
     def close(self) -> None:
         """Close every channel and listener; whoever waits for a channel gets a ClosedError."""
@@ -191,7 +192,8 @@ class SecureChannels:
             known = not isinstance(trust, TrustEveryone)
             self._store.remember(channel.identity.identity, int(time.time()), add=known)
         except OckamError as error:
-            logger.warning("peer %s cannot be remembered: %s", channel.peer, error)
+            if count := self._not_remembered.add(type(error)):
+                logger.warning("peer %s cannot be remembered: %s (%d so far)", channel.peer, error, count)
         lifetime = channel.identity.attestation_expires_at - time.time()
         if lifetime < 365 * 86400:
             # The peer's key is attested until then, and no longer.

@@ -172,3 +172,18 @@ async def test_a_state_that_cannot_be_read_refuses_the_peer_and_keeps_the_link(
     assert not channel.confirmed.done()
     assert "secure channel refused at api: the disk is gone" in caplog.text
     assert not pair.link.closed.done()
+
+
+async def test_a_state_that_cannot_be_written_opens_channels_and_fills_no_log(
+    pair: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await pair.start()
+
+    def full(*_: object, **__: object) -> None:
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr(pair.bob.store, "remember", full)
+    for _ in range(20):
+        assert await works(pair.alice, await pair.channel())
+    said = [record for record in caplog.records if "cannot be remembered" in record.getMessage()]
+    assert len(said) == 5
