@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
+from typing import Final
 
 _MOST: Final = 64
 """Counted apart; strangers can be as many as they like, so all who come later are counted together."""
@@ -31,11 +28,11 @@ class Tallies:
     __slots__ = ("_rest", "_tallies")
 
     def __init__(self) -> None:
-        self._tallies: dict[Hashable, Tally] = {}
+        self._tallies: dict[object, Tally] = {}
         self._rest = Tally()
 
-    def add(self, whose: Hashable) -> int:
-        """Count one of ``whose``; how many there were if that is worth a line of log, else 0."""
+    def add(self, whose: object) -> int:
+        """Count one of ``whose``, any key of a dict; how many there were if that is worth a line of log, else 0."""
         tally = self._tallies.get(whose, self._rest)
         if tally is self._rest and len(self._tallies) < _MOST:
             tally = self._tallies[whose] = Tally()
