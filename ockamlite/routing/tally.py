@@ -32,7 +32,7 @@ class Tallies:
         self._rest = Tally()
 
     def add(self, whose: object) -> int:
-        """Count one of ``whose``, any key of a dict; how many there were if that is worth a line of log, else 0."""
+        """Count one of ``whose`` (hashable); how many there were if that is worth a line of log, else 0."""
         tally = self._tallies.get(whose, self._rest)
         if tally is self._rest and len(self._tallies) < _MOST:
             tally = self._tallies[whose] = Tally()
