@@ -329,7 +329,7 @@ def test_the_initiator_sends_with_the_second_key(pair: Pair) -> None:
     message3, alice = pair.message3()
     state = noise.read3(pair.bob._state, pair.bob._ephemeral, message3).state
     _, second = state.split()
-    packet = alice.sealer.seal(b"hello")
+    packet = bytes(alice.sealer.seal(b"hello"))
     assert Aead(second).open(packet[:8].rjust(12, b"\0"), packet[8:], None) == b"hello"
 
 
