@@ -192,6 +192,28 @@ def test_insecure_alone_offers_no_secure_channel(serve: Any, run: Any, port_of: 
     assert fetch(port_of(inlet.event("ready"))) == FILE
 
 
+def test_ipv6_and_names_work_in_every_place(serve: Any, homes: Any, port_of: Any) -> None:
+    try:
+        service = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    (home, pi), (other_home, laptop) = homes["pi"], homes["laptop"]
+    with service:
+        relay = serve("relay", "--listen", "tcp:[::1]:0", "--output", "json").event("ready")["listening"][0]
+        target = f"tcp:[::1]:{service.getsockname()[1]}"
+        through = ["--relay", relay.replace("[::1]", "localhost"), "--name", "pi", "--output", "json"]
+        if not any(found[4][0] == "::1" for found in socket.getaddrinfo("localhost", None)):
+            through[1] = relay
+        serve("outlet", target, *through, "--allow", laptop, home=home).event("ready")
+        inlet = serve("inlet", "tcp:[::1]:0", *through, "--allow", pi, home=other_home).event("ready")
+        assert inlet["listening"][0].startswith("tcp:[::1]:")
+        with socket.create_connection(("::1", port_of(inlet)), timeout=12) as client:
+            reached, _ = service.accept()
+            with reached:
+                client.sendall(b"over IPv6")
+                assert reached.recv(100) == b"over IPv6"
+
+
 def test_of_several_ways_the_first_that_is_open_is_used(serve: Any, port_of: Any, web: str) -> None:
     outlet = serve("outlet", web, "--listen", ANY, "--insecure", "--output", "json")
     at = outlet.event("ready")["listening"][0]
