@@ -21,9 +21,7 @@ def loggers() -> Iterator[None]:
     """As they were before."""
     root = logging.getLogger()
     handlers, raises = root.handlers[:], logging.raiseExceptions
-    levels = {
-        name: logging.getLogger(name).level for name in ("", "ockamlite", "transports", "ockamlite.events")
-    }
+    levels = {name: logging.getLogger(name).level for name in ("", "ockamlite", "transports", EVENTS)}
     yield
     root.handlers[:], logging.raiseExceptions = handlers, raises
     for name, level in levels.items():
