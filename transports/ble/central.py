@@ -22,9 +22,11 @@ from dbus_fast.errors import AuthError, DBusError
 
 from ockamlite.errors import OckamError, UnavailableError
 from transports.ble import unavailable
+from transports.ble.bluez_quirks import present_mtu
 from transports.ble.gatt import (
     ATT_HEAD_BYTES,
     INFO,
+    LEAST_VALUE_BYTES,
     RX,
     SERVICE,
     TX,
@@ -220,10 +222,13 @@ class BleakConnection(QueuedConnection):
         rx, tx, info = (client.services.get_characteristic(uuid) for uuid in (RX, TX, INFO))
         if rx is None or tx is None or info is None:
             raise ConnectFailedError("the device does not show our service", pause_s=0.5)
-        check_info(bytes(await client.read_gatt_char(info)))
+        if not check_info(bytes(await client.read_gatt_char(info))):
+            raise ConnectFailedError("it serves another device, and its BlueZ only one", pause_s=4.0)
         await client.start_notify(tx, lambda _, value: self.received(bytes(value)))
         self._rx = rx
         self._look_at_mtu(0)
+        if self.value_bytes == LEAST_VALUE_BYTES:
+            self._allow_mtu(await present_mtu(rx))
 
     async def put(self, value: bytes) -> None:
         """Write without response; bleak answers once the system has queued it."""
@@ -254,8 +259,12 @@ class BleakConnection(QueuedConnection):
     def _look_at_mtu(self, looks: int) -> None:
         if self._rx is None or self.is_over:
             return
-        size = value_bytes(self._rx.max_write_without_response_size + ATT_HEAD_BYTES)
-        if size > self.value_bytes:
-            self.allow(size)
-        elif looks < _MTU_LOOKS:
+        self._allow_mtu(self._rx.max_write_without_response_size + ATT_HEAD_BYTES)
+        if self.value_bytes == LEAST_VALUE_BYTES and looks < _MTU_LOOKS:
             asyncio.get_running_loop().call_later(_MTU_LOOK_S, self._look_at_mtu, looks + 1)
+
+    def _allow_mtu(self, mtu: int) -> None:
+        size = value_bytes(mtu)
+        if size > self.value_bytes:
+            logger.debug("values for %s have %d bytes at most", self.remote, size)
+            self.allow(size)

@@ -5,8 +5,9 @@
     TX    notify                    7a1e0003-…   frames towards the central, one per value
     INFO  read                      7a1e0004-…   version: u8 | flags: u8 | longest value: u16 big-endian
 
-Flags are 0 and ignored when read; octets behind the fourth as well. The central reads INFO once: the answer
-proves that the connection lives, and tells another version before the first frame.
+Bit 0 of the flags says that the peripheral serves another central and can serve no more; the others are 0 and
+ignored when read, octets behind the fourth as well. The central reads INFO once: the answer proves that the
+connection lives, and tells another version before the first frame.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ NAME_BYTES: Final = 29
 """What a scan response has room for."""
 
 _INFO: Final = Struct(">BBH")
+_BUSY: Final = 1
 _DIGITS: Final = re.compile(r"[0-9a-f]{12}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -42,13 +44,13 @@ def value_bytes(mtu: int) -> int:
     return max(LEAST_VALUE_BYTES, min(mtu - ATT_HEAD_BYTES, MOST_VALUE_BYTES))
 
 
-def encode_info() -> bytes:
+def encode_info(*, is_busy: bool = False) -> bytes:
     """What INFO reads as."""
-    return _INFO.pack(VERSION, 0, MOST_VALUE_BYTES)
+    return _INFO.pack(VERSION, _BUSY if is_busy else 0, MOST_VALUE_BYTES)
 
 
-def check_info(value: bytes) -> None:
-    """Check what INFO of a peer reads as.
+def check_info(value: bytes) -> bool:
+    """Check what INFO of a peer reads as; True if it can serve us, False if it serves another.
 
     Raises:
         DecodeError: too short.
@@ -60,6 +62,7 @@ def check_info(value: bytes) -> None:
         raise ProtocolError(
             f"the device speaks version {value[0]} of the link over Bluetooth LE, we {VERSION}"
         )
+    return not value[1] & _BUSY
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from dbus_fast.errors import AuthError, DBusError
 from ockamlite.errors import UnavailableError
 from transports.ble import bluez, gatt, unavailable
 from transports.ble.bluez_link import BluezConnection
+from transports.ble.bluez_quirks import installed_version, serves_several
 from transports.ble.queued import GONE
 from transports.ble.radio import AGAIN_S, SUBSCRIBE_S
 
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 _DEVICES: Final = 32
 """Devices served at a time; adapters take some seven."""
 _CLOSE_S: Final = 1.0
+_PROMISE_S: Final = 2.0
 _GONE: Final = (DBusError, OSError, EOFError)
 """What dbus-fast raises when the bus goes."""
 
@@ -47,6 +49,10 @@ class Peripheral:
         self._daemon: str | None = None
         """bluetoothd's name on the bus: nobody else may call us."""
         self._name = name
+        self._several = False
+        """True if BlueZ tells several centrals apart."""
+        self._promised = ("", 0.0)
+        """The device that was told that it will be served, and until when that holds."""
         self._accept: Callable[[Connection], None] | None = accept
         self._devices: dict[str, BluezConnection] = {}
         self._again = asyncio.Event()
@@ -115,6 +121,7 @@ class Peripheral:
             UnavailableError: no adapter, or it refuses.
         """
         self._path = await self._find_adapter()
+        self._several = serves_several(await installed_version())
         for interface, member, what in (
             (bluez.GATT_MANAGER, "RegisterApplication", bluez.APPLICATION),
             (bluez.ADVERTISING, "RegisterAdvertisement", bluez.ADVERTISEMENT_PATH),
@@ -200,7 +207,8 @@ class Peripheral:
                 found = bluez.properties(path, body[0], self._name)
                 return Message.new_method_return(message, "a{sv}", [found]), None
             case (bluez.CHARACTERISTIC, "ReadValue") if path == bluez.INFO_PATH:
-                return Message.new_method_return(message, "ay", [gatt.encode_info()]), None
+                info = gatt.encode_info(is_busy=not self._can_serve(body[0]))
+                return Message.new_method_return(message, "ay", [info]), None
             case (bluez.CHARACTERISTIC, "WriteValue") if path == bluez.RX_PATH:
                 device = self._device(body[1])
                 if device is not None:
@@ -226,6 +234,26 @@ class Peripheral:
             case _:
                 return Message.new_error(message, bluez.UNKNOWN, "no such method"), None
         return Message.new_error(message, bluez.FAILED, "too many devices"), None
+
+    def _can_serve(self, options: dict[str, Any]) -> bool:
+        """True if the device that asks would be told apart from those that are served."""
+        path = bluez.option(options, "device", str) or ""
+        now = asyncio.get_running_loop().time()
+        promised, until = self._promised
+        others = {*self._devices, promised if now < until else path} - {path}
+        if self._several or not others:
+            self._promised = (path, now + _PROMISE_S)
+            return True
+        logger.info("%s is not served: another is, and this BlueZ can serve one", bluez.device_address(path))
+        asyncio.get_running_loop().call_later(_PROMISE_S, self._turn_away, path)
+        return False
+
+    def _turn_away(self, path: str) -> None:
+        """Disconnect who was not to stay, and did."""
+        if path not in self._devices and self._bus.connected:
+            leaving = asyncio.ensure_future(self._disconnect(path))
+            self._sends.add(leaving)
+            leaving.add_done_callback(self._sends.discard)
 
     def _device(self, options: dict[str, Any]) -> BluezConnection | None:
         """The connection of the device that a call is about; new if it is not known."""

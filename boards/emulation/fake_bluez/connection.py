@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dbus_fast import Variant
 
 from transports.ble import bluez
+from transports.ble.gatt import LEAST_VALUE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +140,7 @@ class CentralSide:
         """Put the application's tree up as objects."""
         handle = _FIRST_HANDLE
         shown: dict[str, str] = {}
+        quiet = self._daemon.faults.quiet_mtu
         for path, interfaces in sorted(self.other.application.objects.items()):
             for interface, props in interfaces.items():
                 handle += 1
@@ -153,7 +155,7 @@ class CentralSide:
                         "Service": Variant("o", parent),
                         "Flags": props["Flags"],
                         "Value": Variant("ay", b""),
-                        "MTU": Variant("q", self._mtu),
+                        "MTU": Variant("q", LEAST_VALUE_BYTES + 3 if quiet else self._mtu),
                     }
                     if "notify" in props["Flags"].value:
                         self._tx = shown[path]
@@ -161,6 +163,8 @@ class CentralSide:
                 else:
                     continue
                 self._daemon.add(shown[path], {interface: {"UUID": props["UUID"], **more}})
+        if quiet:
+            self._tell_mtu()
 
     def value_received(self, value: bytes) -> None:
         """A notification came."""
@@ -177,8 +181,12 @@ class CentralSide:
         mtu = self._daemon.mtu_of(self.end)
         if mtu != self._mtu:
             self._mtu = mtu
-            for path in self.characteristics:
-                self._daemon.change(path, bluez.CHARACTERISTIC, MTU=Variant("q", mtu))
+            self._tell_mtu()
+
+    def _tell_mtu(self) -> None:
+        quietly = self._daemon.faults.quiet_mtu
+        for path in self.characteristics:
+            self._daemon.change(path, bluez.CHARACTERISTIC, quietly=quietly, MTU=Variant("q", self._mtu))
 
     def connection_lost(self, error: OckamError | None) -> None:
         """The device is gone."""

@@ -53,6 +53,8 @@ class Faults:
     """How many writes are answered by InProgress."""
     early_services: int = 0
     """How many times services count as found before they are there."""
+    quiet_mtu: bool = False
+    """Programs are not told the MTU, only answered, as about a device that BlueZ remembers."""
     no_advertising: bool = False
     """Advertisements are refused as too many."""
 
@@ -190,11 +192,14 @@ class FakeBluez:
             gone = list(self._objects.pop(known))
             self._signal("/", bluez.OBJECT_MANAGER, "InterfacesRemoved", "oas", known, gone)
 
-    def change(self, path: str, interface: str, **properties: Variant) -> None:
+    def change(self, path: str, interface: str, *, quietly: bool = False, **properties: Variant) -> None:
         """Change properties of an object, if it is there."""
         if path in self._objects:
-            self._objects[path][interface].update(properties)
-            self._signal(path, bluez.PROPERTIES, "PropertiesChanged", "sa{sv}as", interface, properties, [])
+            self._objects[path][interface] = self._objects[path][interface] | properties
+            if not quietly:
+                self._signal(
+                    path, bluez.PROPERTIES, "PropertiesChanged", "sa{sv}as", interface, properties, []
+                )
 
     async def ask(
         self, sender: str, path: str, interface: str, member: str, signature: str = "", *body: Any
@@ -295,6 +300,8 @@ class FakeBluez:
         match (message.interface, message.member):
             case (bluez.PROPERTIES, "GetAll"):
                 return "a{sv}", [self._objects[path].get(body[0], {})], None
+            case (bluez.PROPERTIES, "Get"):
+                return "v", [self._objects[path][body[0]][body[1]]], None
             case (bluez.PROPERTIES, "Set"):
                 self.change(path, body[0], **{body[1]: body[2]})
             case (bluez.ADAPTER, member):

@@ -13,7 +13,7 @@ from tests.ble.qemu import image, machine, packages
 from tests.ble.qemu.report import Result
 
 _ROOT = Path(__file__).parents[3]
-_LIMIT_S = 600.0
+_LIMIT_S = 900.0
 
 
 def _arguments() -> argparse.Namespace:
@@ -34,7 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="CHECKS", help="names with _ between words, and commas")
     parser.add_argument("--trace", action="store_true", help="what goes over HCI, in the machine's log")
     parser.add_argument(
-        "--limit", type=float, default=_LIMIT_S, metavar="SECONDS", help="six times that by tcg"
+        "--limit", type=float, default=_LIMIT_S, metavar="SECONDS", help="three times that by tcg"
     )
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="put the result where FILE marks its place"

@@ -40,7 +40,7 @@ _UNUSED: Final = re.compile(
 )
 _WANTED: Final = re.compile(
     r"usr/lib/x86_64-linux-gnu/[^/]+$|usr/lib64/|usr/libexec/bluetooth/bluetoothd$"
-    r"|usr/bin/(dbus-daemon|btmon)$|etc/(bluetooth|dbus-1)/|usr/share/dbus-1/"
+    r"|usr/bin/(dbus-daemon|btmon|bluetoothctl)$|etc/(bluetooth|dbus-1)/|usr/share/dbus-1/"
 )
 _DEPENDS: Final = re.compile(rb"\0depends=([^\0]*)\0")
 _REQUIREMENT: Final = re.compile(r"[\w.-]+")

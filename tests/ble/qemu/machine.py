@@ -18,7 +18,7 @@ QEMU: Final = "qemu-system-x86_64"
 _KVM: Final = Path("/dev/kvm")
 _PROBE_S: Final = 15.0
 _MEMORY_MIB: Final = 1536
-PATIENCE: Final = {"kvm": 1, "tcg": 6}
+PATIENCE: Final = {"kvm": 1, "tcg": 3}
 """How much longer everything may take."""
 
 
