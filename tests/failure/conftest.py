@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cli.conftest import homes, port_of, run, serve, tcp_server
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_spec = importlib.util.spec_from_file_location(
-    "the_command", Path(__file__).parents[1] / "cli" / "conftest.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-_command = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_command)
-
-run, serve, homes = _command.run, _command.serve, _command.homes
-port_of, tcp_server = _command.port_of, _command.tcp_server
+__all__ = ["homes", "port_of", "run", "serve", "tcp_server"]
 
 ANY = "tcp:127.0.0.1:0"
 
