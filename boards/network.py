@@ -7,7 +7,8 @@
     line.cut()
 
 Each link is one hop from its first node, who dials, to its second, who listens. They run in virtual time
-(:mod:`boards.emulation.clock`), UDP alone is real.
+(:mod:`boards.emulation.clock`), UDP alone is real; so do applications at the ends of portals, by
+asyncio's own streams.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from boards.emulation.clock import VirtualLoop
 from boards.emulation.line import MemoryLine
 from boards.emulation.model import PERFECT, Conditions, LinkModel
 from boards.emulation.uart import QUIET, Noise
-from boards.network_link import AirHop, DatagramHop, Hop, LineHop, MemoryHop
+from boards.network_link import AirHop, DatagramHop, Hop, LineHop, MemoryHop, StreamHop
 from boards.network_node import NetworkNode, Sockets
 from boards.profiles import load
 from boards.tap import RouterWatch, TappedTransport
@@ -34,6 +35,7 @@ from ockamlite.routing.endpoint import Endpoint
 from transports.ble import BleTransport
 from transports.memory import MemoryNetwork, MemoryTransport
 from transports.serial import SerialTransport
+from transports.tcp import TcpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -78,7 +80,7 @@ class Network:
         """
         self.trace.now = asyncio.get_running_loop().time
         name = self._unused(name or "node")
-        sockets = {kind: Sockets(kind) for kind in ("memory", "serial", "ble", "udp")}
+        sockets = {kind: Sockets(kind) for kind in ("memory", "serial", "ble", "udp", "tcp")}
         node = NetworkNode(name, sockets, limits, **options)
         self._watch.watch(node.router, name)
         self.trace.nodes.append(name)
@@ -224,6 +226,22 @@ class Network:
             hop, here, there, endpoint, endpoint,
             transport(here.limits, hop.central), transport(there.limits, hop.peripheral),
         )  # fmt: skip
+        return hop
+
+    async def tcp(self, here: NetworkNode, there: NetworkNode) -> StreamHop:
+        """Join two nodes by TCP; in virtual time without sockets.
+
+        Args:
+            here: dials.
+            there: listens.
+        """
+        hop = StreamHop(self._unused(f"{here.name}-{there.name}"))
+        self.hops.append(hop)
+        any_port = Endpoint.parse("tcp:127.0.0.1:0")
+        self._plug(hop, there, here, any_port, TcpTransport(there.limits))
+        hop.listener = await there.listen(any_port)
+        hop.dialled = hop.listener.endpoint
+        self._plug(hop, here, there, hop.dialled, TcpTransport(here.limits))
         return hop
 
     async def udp(

@@ -64,13 +64,8 @@ class Hop:
         """Take the link away, when its nodes are closed."""
 
 
-class MemoryHop(Hop):
-    """Messages handed over within the process. When it is cut, both ends know it at once."""
-
-    def __init__(self, name: str, conditions: Conditions) -> None:
-        super().__init__(name)
-        self.conditions = conditions
-        """For links that are opened from now on."""
+class StreamHop(Hop):
+    """TCP. When it is cut, both ends know it at once."""
 
     @property
     def refuses(self) -> bool:
@@ -82,6 +77,15 @@ class MemoryHop(Hop):
         super().cut()
         for link in tuple(self._open):
             link.abort(LinkBrokenError("link broken: it was cut"))
+
+
+class MemoryHop(StreamHop):
+    """Messages handed over within the process. When it is cut, both ends know it at once."""
+
+    def __init__(self, name: str, conditions: Conditions) -> None:
+        super().__init__(name)
+        self.conditions = conditions
+        """For links that are opened from now on."""
 
 
 class LineHop(Hop):

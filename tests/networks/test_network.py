@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from boards.network_link import Hop
     from boards.network_node import NetworkNode
 
-LINKS: dict[str, dict[str, Any]] = {"memory": {}, "serial": {"baud": 38_400}, "ble": {"mtu": 100}}
+LINKS: dict[str, dict[str, Any]] = {"memory": {}, "serial": {"baud": 38_400}, "ble": {"mtu": 100}, "tcp": {}}
 
 
 async def joined(network: Network, kind: str, **options: Any) -> tuple[NetworkNode, NetworkNode, Hop]:

@@ -6,16 +6,15 @@ import asyncio
 import random
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from boards.network import Network
 from ockamlite import TrustIdentifiers
-from ockamlite.limits import LIMITS
-from transports.tcp import TcpTransport
 
 if TYPE_CHECKING:
+    from boards.network_link import Hop
     from boards.network_node import NetworkNode
 
 ROUTES = ["memory,ble,serial,tcp", "ble,serial,ble,tcp", "serial,tcp,ble,serial", "tcp,serial,tcp,ble"]
@@ -30,31 +29,25 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def joined(network: Network, kind: str, here: NetworkNode, there: NetworkNode) -> tuple[str, Any]:
-    """The endpoint to dial, and the listener, of a link of that kind."""
-    if kind == "tcp":
-        listener = await there.listen("tcp:127.0.0.1:0")
-        return str(listener.endpoint), listener
-    options = {"ble": {"loss": 0.02}, "serial": {"noise": 1e-5}, "memory": {"latency_s": 0.002}}[kind]
-    hop = await getattr(network, kind)(here, there, **options)
-    return hop.endpoint, hop.listener
+async def joined(network: Network, kind: str, here: NetworkNode, there: NetworkNode) -> Hop:
+    options = {"ble": {"loss": 0.02}, "serial": {"noise": 1e-5}, "memory": {"latency_s": 0.002}}
+    hop: Hop = await getattr(network, kind)(here, there, **options.get(kind, {}))
+    return hop
 
 
 async def through_a_portal(network: Network, kinds: list[str]) -> float:
     """Send bytes to an echo at the other end and compare them; when they had all come back."""
     nodes = [await network.node(f"node-{number}") for number in range(len(kinds) + 1)]
-    for node in nodes:
-        node._transports["tcp"] = TcpTransport(LIMITS)
-    links = [await joined(network, kind, *ends) for kind, ends in zip(kinds, pairwise(nodes), strict=True)]
-    for node, (onward, _) in zip(nodes[1:], links[1:], strict=False):
-        node.forward(onward)
+    hops = [await joined(network, kind, *ends) for kind, ends in zip(kinds, pairwise(nodes), strict=True)]
+    for node, onward in zip(nodes[1:], hops[1:], strict=False):
+        node.forward(onward.endpoint)
     first, last = nodes[0], nodes[-1]
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     channels = last.secure_channel_listener(trust=TrustIdentifiers(first.identity.identifier))
-    last.open(channels.address, links[-1][1])
+    last.open(channels.address, hops[-1].listener)
     last.open(last.outlet(f"tcp:127.0.0.1:{server.sockets[0].getsockname()[1]}").address, channels)
     path = first.path(
-        ",".join([*(endpoint for endpoint, _ in links), "secure:secure_channel_listener", "outlet"]),
+        ",".join([*(hop.endpoint for hop in hops), "secure:secure_channel_listener", "outlet"]),
         trust=TrustIdentifiers(last.identity.identifier),
     )
     await path.wait(60)
