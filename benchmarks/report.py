@@ -1,7 +1,11 @@
-"""The markdown file: what was measured on what, by which command, and the tables."""
+"""The markdown file: what was measured on what, by which command, and the tables.
+
+Its two generated parts, of the tunnels and of the links, are made again independently.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,14 +13,31 @@ if TYPE_CHECKING:
 
     from benchmarks.tables import Table
 
-BEGIN = "<!-- figures: everything from here to the end mark is written by `python -m benchmarks` -->"
-END = "<!-- end of figures -->"
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What stands around a generated part."""
+
+    begin: str
+    end: str
+
+
+TUNNELS = Part(
+    "<!-- figures: everything from here to the end mark is written by `python -m benchmarks` -->",
+    "<!-- end of figures -->",
+)
+LINKS = Part(
+    "<!-- links: everything from here to the end mark is written by `python -m benchmarks --only links` -->",
+    "<!-- end of links -->",
+)
 _HEADING = "# Performance\n"
 
 
-def markdown(tables: Sequence[Table], facts: Mapping[str, str], command: str, remarks: Sequence[str]) -> str:
-    """The generated part, marks included."""
-    lines = [BEGIN, "", "Made by:", "", "```sh", command, "```", ""]
+def markdown(
+    part: Part, tables: Sequence[Table], facts: Mapping[str, str], command: str, remarks: Sequence[str]
+) -> str:
+    """A generated part, marks included."""
+    lines = [part.begin, "", "Made by:", "", "```sh", command, "```", ""]
     lines += [
         "| machine | |",
         "| --- | --- |",
@@ -25,16 +46,16 @@ def markdown(tables: Sequence[Table], facts: Mapping[str, str], command: str, re
     ]
     if remarks:
         lines += [*(f"- {remark}" for remark in remarks), ""]
-    return "\n".join(lines) + "\n" + "\n".join(table.markdown() for table in tables) + f"\n{END}\n"
+    return "\n".join(lines) + "\n" + "\n".join(table.markdown() for table in tables) + f"\n{part.end}\n"
 
 
-def placed(document: str, generated: str) -> str:
-    """The document with its generated part replaced; prose around the marks stays.
+def placed(part: Part, document: str, generated: str) -> str:
+    """The document with this generated part replaced; all else stays.
 
-    An empty document gets a heading; one without marks gets the part at its end.
+    An empty document gets a heading; one without the part's marks gets the part at its end.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END + "\n")
+    before, begin, rest = document.partition(part.begin)
+    _, end, after = rest.partition(part.end + "\n")
     if begin and end:
         return before + generated + after
     return (document or _HEADING) + "\n" + generated

@@ -12,7 +12,7 @@ from benchmarks.processes import Program, program
 from benchmarks.tunnels.tunnel import End, Running, Tunnel, port_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -22,8 +22,9 @@ class Ockamlite(Tunnel):
 
     name = "ockamlite"
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> None:
         self.command = list(command)
+        self._environment = dict(environment or {})
 
     def obstacle(self) -> str | None:
         """Whether the command runs at all."""
@@ -61,8 +62,9 @@ class Ockamlite(Tunnel):
             stack, folder, "far", "outlet", f"tcp:127.0.0.1:{target_port}", *way, "--allow", near
         )
         ready = running.ready()
-        listening = ready.get("listening") or [":0"]
-        return End((running.pid,), port_of(listening[0]), facts={"identifier": far})
+        listening = [endpoint for endpoint in ready.get("listening", ()) if endpoint.startswith("tcp:")]
+        port = port_of(listening[0]) if listening else 0
+        return End((running.pid,), port, facts={"identifier": far})
 
     def inlet(self, stack: ExitStack, folder: Path, far: End, *way: str) -> End:
         """An inlet that goes by `way` and allows this outlet alone."""
@@ -76,6 +78,13 @@ class Ockamlite(Tunnel):
         command = ("relay", "--listen", "tcp:127.0.0.1:0", "--forward", "tcp")
         running = self._start(stack, folder, f"relay{number}", *command)
         return End((running.pid,), port_of(running.ready()["listening"][0]))
+
+    def forwarding(self, stack: ExitStack, folder: Path, listens: str, onward: str) -> End:
+        """A node in the middle that lets what passes through go out over one more link."""
+        command = ("node", "--listen", listens, "--forward", onward, "--trust-everyone", "--ephemeral")
+        running = self._start(stack, folder, "middle", *command)
+        running.ready()
+        return End((running.pid,), 0)
 
     def relayed(self, stack: ExitStack, folder: Path, target_port: int) -> Running:
         """The portal through a relay."""
@@ -112,7 +121,8 @@ class Ockamlite(Tunnel):
     def _start(self, stack: ExitStack, folder: Path, home: str, *arguments: str) -> Program:
         command = [*self.command, *arguments, "--output", "json"]
         name = f"ockamlite-{home}"
-        return stack.enter_context(program(command, folder, name, _home(folder, home)))
+        environment = {**self._environment, **_home(folder, home)}
+        return stack.enter_context(program(command, folder, name, environment))
 
 
 def _home(folder: Path, home: str) -> dict[str, str]:

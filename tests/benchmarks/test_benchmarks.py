@@ -11,7 +11,10 @@ import pytest
 from benchmarks import pattern
 from benchmarks.errors import WrongBytesError
 from benchmarks.figures import Spread, percentile, ratios, straight_line
-from benchmarks.report import BEGIN, END, markdown, placed
+from benchmarks.links import Figure, Run, figures_table
+from benchmarks.links.figure import attempt
+from benchmarks.links.serial import CASES, serial
+from benchmarks.report import LINKS, TUNNELS, markdown, placed
 from benchmarks.tables import ABSENT, Column, Table, round_table
 
 
@@ -91,22 +94,80 @@ def test_a_markdown_cell_cannot_end_its_cell():
     assert text.splitlines() == ["### T", "", "|  | x |", "| --- | ---: |", "| a\\|b | 1 |"]
 
 
-def test_the_generated_part_replaces_itself_and_spares_the_prose():
-    first = markdown([Table("One", ["", "x"], [["a", "1"]])], {"kernel": "Linux"}, "python -m benchmarks", [])
-    second = markdown(
-        [Table("Two", ["", "x"], [["a", "2"]])], {"kernel": "Linux"}, "python -m benchmarks", []
-    )
-    document = placed("# Performance\n\nBefore.\n", first) + "\nAfter.\n"
-    again = placed(document, second)
+def _generated(part, title):
+    return markdown(part, [Table(title, ["", "x"], [["a", "1"]])], {"kernel": "Linux"}, "python", [])
+
+
+@pytest.mark.parametrize("part", [TUNNELS, LINKS])
+def test_a_generated_part_replaces_itself_and_spares_the_prose(part):
+    document = placed(part, "# Performance\n\nBefore.\n", _generated(part, "One")) + "\nAfter.\n"
+    again = placed(part, document, _generated(part, "Two"))
     assert again.startswith("# Performance\n\nBefore.\n")
-    assert again.endswith(f"{END}\n\nAfter.\n")
+    assert again.endswith(f"{part.end}\n\nAfter.\n")
     assert "### Two" in again
     assert "### One" not in again
-    assert again.count(BEGIN) == 1
+    assert again.count(part.begin) == 1
 
 
-def test_an_empty_document_gets_a_heading():
-    assert placed("", f"{BEGIN}\n{END}\n").startswith("# Performance\n")
+def test_each_generated_part_spares_the_other():
+    document = placed(LINKS, placed(TUNNELS, "", _generated(TUNNELS, "Tunnels")), _generated(LINKS, "Links"))
+    again = placed(TUNNELS, placed(LINKS, document, _generated(LINKS, "L2")), _generated(TUNNELS, "T2"))
+    assert again == document.replace("### Tunnels", "### T2").replace("### Links", "### L2")
+
+
+@pytest.mark.parametrize("part", [TUNNELS, LINKS])
+def test_an_empty_document_gets_a_heading(part):
+    assert placed(part, "", f"{part.begin}\n{part.end}\n").startswith("# Performance\n")
+
+
+def test_a_figure_is_shown_beside_what_is_possible_and_what_was_to_be_reached():
+    figure = Figure.rate("9,600 Bd", [816.0], limit=960.0, least_share=0.9)
+    table = figures_table("Lines", [figure])
+    assert [list(row) for row in table.rows] == [
+        ["9,600 Bd", "816 B/s", "960 B/s", "85.0%", "≥ 90%", "**no**"],
+    ]
+
+
+def test_large_rates_are_told_in_megabytes():
+    row = Figure.rate("air", [1.5e6, 2.5e6, 9e6], limit=5e6, least=1e6).row()
+    assert row == ["air", "2.5 (1.5..9.0) MB/s", "5.0 MB/s", "50.0%", "≥ 1.0 MB/s", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("aims", "reached"),
+    [
+        ({}, None),
+        ({"least": 4.0}, True),
+        ({"least": 4.1}, False),
+        ({"most": 6.0}, True),
+        ({"most": 5.9}, False),  # the worst counts
+        ({"limit": 8.0, "least_share": 0.5}, True),
+        ({"limit": 8.0, "least_share": 0.51}, False),
+        ({"limit": 8.0}, None),
+    ],
+)
+def test_an_aim_is_reached_or_not(aims, reached):
+    assert Figure("it", [2.0, 4.0, 6.0], "s", **aims).is_reached is reached
+
+
+def test_a_measurement_that_fails_is_noted_and_ends_no_run():
+    failures: list[str] = []
+
+    def failing():
+        raise WrongBytesError("other bytes")
+
+    assert attempt(failures, "it", failing) is None
+    assert failures == ["it failed: WrongBytesError: other bytes"]
+    assert attempt(failures, "that", lambda: 3) == 3
+
+
+def test_links_are_measured_in_virtual_time_the_same_each_time():
+    run = Run(rounds=1, quick=True, ockamlite=())
+    table = serial(run)
+    assert table == serial(run)
+    reached = [row[-1] for row in table.rows]
+    assert len(reached) == 2 * len(CASES) + 1
+    assert "**no**" not in reached
 
 
 def _received(sent):
