@@ -5,23 +5,25 @@
 #   make check     formatting, lint, types
 #   make bench     measure, and write docs/performance.md
 #   make interop   against a real Ockam peer: $OCKAM_PEER, or one built here with cargo
+#   make qemu      Bluetooth LE on a real kernel and bluetoothd, in a machine of its own; writes docs/ble-tiers.md
 #   make clean     remove what these made
 #
 # PYTHON names another interpreter, VENV another place for what is installed,
-# PYTEST_ARGS more arguments: make test PYTEST_ARGS='-k portal'.
+# PYTEST_ARGS more arguments: make test PYTEST_ARGS='-k portal'; QEMU_ARGS the same of make qemu.
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c '$(NEW_ENOUGH)' 2>/dev/null && { echo "$$p"; exit; }; done; echo python3)
 VENV ?= .venv
 PYTEST_ARGS ?=
+QEMU_ARGS ?= --markdown docs/ble-tiers.md
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PEER := tests/interop/rust-peer
 PEER_TARGET := $(abspath $(or $(CARGO_TARGET_DIR),$(PEER)/target))
 
-.PHONY: demo test check check-format check-lint check-types bench interop install clean
+.PHONY: demo test check check-format check-lint check-types bench interop qemu install clean
 .DEFAULT_GOAL := test
 
 install: $(STAMP)
@@ -59,6 +61,10 @@ interop: $(STAMP)
 	$(PY) -m pytest tests/interop $(PYTEST_ARGS)
 endif
 
+qemu: $(STAMP)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev,bumble]'
+	$(PY) -m tests.ble.qemu $(QEMU_ARGS)
+
 # Installed again when pyproject.toml changed, and only then: the packages are used where they stand.
 $(STAMP): pyproject.toml
 	@"$(PYTHON)" -c '$(NEW_ENOUGH)' || { \
@@ -71,4 +77,4 @@ $(STAMP): pyproject.toml
 	@touch "$@"
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/interop/rust-peer/target
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build/qemu tests/interop/rust-peer/target

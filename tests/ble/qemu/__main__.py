@@ -10,10 +10,19 @@ from typing import Any
 
 from ockamlite.errors import UnavailableError
 from tests.ble.qemu import image, machine, packages
+from tests.ble.qemu.guest import checks
 from tests.ble.qemu.report import Result
 
 _ROOT = Path(__file__).parents[3]
 _LIMIT_S = 900.0
+
+
+def _checks(text: str) -> str:
+    known = [check.__name__ for check in checks.ALL]
+    unknown = [name for name in filter(None, text.split(",")) if name not in known]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(map(repr, unknown))}: known are {', '.join(known)}")
+    return text
 
 
 def _arguments() -> argparse.Namespace:
@@ -31,7 +40,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, default=_ROOT / "build" / "qemu", help="for packages, image and log"
     )
-    parser.add_argument("--only", default="", metavar="CHECKS", help="names with _ between words, and commas")
+    parser.add_argument(
+        "--only", type=_checks, default="", metavar="CHECKS", help="names with commas between"
+    )
     parser.add_argument("--trace", action="store_true", help="what goes over HCI, in the machine's log")
     parser.add_argument(
         "--limit", type=float, default=_LIMIT_S, metavar="SECONDS", help="three times that by tcg"
