@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import socket
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from ockamlite.errors import (
     DecodeError,
@@ -178,6 +178,7 @@ class TcpLink(asyncio.BufferedProtocol):
         self._receiver: LinkReceiver | None = None
         self._transport: asyncio.Transport | None = None
         self._fd = -1
+        """For writing past asyncio's own transport; other loops' queue what we could not see."""
         self._shared = shared
         self._long: bytearray | None = None
         """The buffer of a long frame; it grows with what really arrives."""
@@ -226,8 +227,8 @@ class TcpLink(asyncio.BufferedProtocol):
         if self._gate.is_shut:
             self._stalled_bytes += size
         head = LENGTH.pack(size) + head
-        if not transport.get_write_buffer_size():
-            # Past asyncio's transport, which would join the pieces, and copies what it cannot send.
+        if self._fd >= 0 and not transport.get_write_buffer_size():
+            # asyncio would join the pieces, and copies what it cannot send.
             if len(payload) <= _JOIN_BYTES:
                 head, payload = b"".join((head, payload)), b""
             try:
@@ -267,10 +268,11 @@ class TcpLink(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send our version byte, which waits for nothing."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
-        self._transport = transport
+        is_plain = isinstance(transport, asyncio.Transport)
+        transport = self._transport = cast("asyncio.Transport", transport)
         sock: socket.socket | None = transport.get_extra_info("socket")
-        self._fd = sock.fileno() if sock is not None else -1
+        if is_plain and sock is not None:
+            self._fd = sock.fileno()
         peer = transport.get_extra_info("peername")
         self.host = peer[0] if peer else ""
         self.remote = str(HostPort(peer[0], peer[1])) if peer else "gone"

@@ -12,7 +12,7 @@ import math
 import socket
 import struct
 import termios
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ockamlite.errors import NotFoundError, RemoteError
 from ockamlite.events import SessionClosed
@@ -340,7 +340,7 @@ class Session(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The application's socket is there; it is read once both ends are."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        transport = cast("asyncio.Transport", transport)
         if self.portal.state is State.CLOSED:
             transport.abort()  # ended while its target was being dialled
             return

@@ -366,6 +366,8 @@ class Acceptor:
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
+        self._burst = 1
+        """How many are accepted in a turn: twice as many as came in the last."""
 
     async def listen(self, bind: HostPort, in_use: Callable[[int], str]) -> None:
         """Bind every address of a host, all to the same port.
@@ -407,12 +409,13 @@ class Acceptor:
         self._sockets.clear()
 
     def _accept(self, sock: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
+        for count in range(self._burst):
             if sock not in self._sockets:
                 return  # closed by what the last connection set off
             try:
                 connection, peer = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                self._burst = max(1, 2 * count)
                 return
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
@@ -423,6 +426,7 @@ class Acceptor:
                 return
             connection.setblocking(False)
             SocketTransport(connection, self._accepted(), peer)
+        self._burst = min(_AT_ONCE, 2 * self._burst)
 
     def _go_on(self, sock: socket.socket) -> None:
         if sock in self._sockets:

@@ -16,7 +16,8 @@ UNIX: Final = 5
 SERIAL: Final = 200
 """Not a number of Ockam's, which end far below; other implementations cannot read it."""
 
-_ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz234567"
+_ALPHABET: Final = b"abcdefghijklmnopqrstuvwxyz234567" * 8
+"""A letter for each byte."""
 
 
 class Address(NamedTuple):
@@ -78,4 +79,4 @@ def random_address() -> Address:
 
     Each message repeats the addresses of its route, so ours are short; Ockam's have 32 characters.
     """
-    return Address(LOCAL, bytes(_ALPHABET[b & 31] for b in os.urandom(12)))
+    return Address(LOCAL, os.urandom(12).translate(_ALPHABET))

@@ -14,7 +14,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ockamlite.errors import ClosedError, DecodeError, ProtocolError
+from ockamlite.errors import ClosedError, DecodeError, ProtocolError, VerificationError
 from ockamlite.limits import LIMITS
 from ockamlite.vault.primitives import KEY_BYTES, TAG_BYTES, Aead
 
@@ -165,7 +165,7 @@ class Opener:
         self._budget = budget
         self._key = key
         self._cipher = Aead(key)
-        self._open = self._cipher.open
+        self._open = self._cipher.open_raw
         self._next = 0
         """One more than the newest nonce accepted."""
         self._interval = 0
@@ -201,7 +201,10 @@ class Opener:
             raise DecodeError(f"packet of {len(packet)} bytes is too short") from error
         if nonce != self._next or nonce == self._turn:
             return self._open_out_of_turn(nonce, packet, now)
-        plaintext = self._open(nonce.to_bytes(12, "big"), memoryview(packet)[NONCE_BYTES:], None)
+        try:
+            plaintext = self._open(nonce.to_bytes(12, "big"), memoryview(packet)[NONCE_BYTES:], None)
+        except Aead.WRONG as error:
+            raise VerificationError("authentication tag does not fit") from error
         self._next = nonce + 1
         return _tuple_new(Opened, (plaintext, False, False))
 
@@ -269,7 +272,7 @@ class Opener:
         del self._ahead[:intervals]
         self._key = key
         self._cipher = cipher
-        self._open = cipher.open
+        self._open = cipher.open_raw
         self._missing = 0
         self._interval = number
         self._turn = min((number + 1) << _INTERVAL_BITS, _NEVER)

@@ -50,6 +50,9 @@ class Aead:
 
     __slots__ = ("_cipher", "open_raw", "seal", "seal_into")
 
+    WRONG: Final = (InvalidTag, ValueError)
+    """What ``open_raw`` raises where ``open`` says that the tag does not fit."""
+
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
         # Bound once: these run for every message of a channel.
@@ -65,7 +68,7 @@ class Aead:
         """
         try:
             return self.open_raw(nonce, data, associated)
-        except (InvalidTag, ValueError) as error:
+        except self.WRONG as error:
             raise VerificationError("authentication tag does not fit") from error
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
 import os
 import sys
+from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from ockamlite.cli.run.lines import LineWriter, write_all
@@ -16,6 +19,8 @@ from ockamlite.errors import StorageError
 from ockamlite.events import LinkDown, LinkUp, Refused, RouteChanged, SessionClosed, SessionOpened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ockamlite.cli.options import Common
     from ockamlite.events import Event
 
@@ -67,7 +72,7 @@ class ServingOutput:
         self._command = command
         self._stdout = LineWriter(sys.stdout.fileno())
         self._stderr = LineWriter(sys.stderr.fileno())
-        self._early: list[tuple[str, Event]] = []
+        self._waiting: list[tuple[str, Event]] = []
         self._ready = False
         set_up(common, self._stderr)
 
@@ -86,21 +91,23 @@ class ServingOutput:
         else:
             self._stdout.put(f"ready: {self._command} {text}")
         self._ready = True
-        for when, early in self._early:
-            self._print(when, early)
-        self._early.clear()
+        self._print_events()
 
     def event(self, event: Event) -> None:
         """Print an event; given to a node as ``on_event``."""
         if not self._common.json:
             _log(event)
-        elif self._ready:
-            self._print(iso_time(), event)
-        elif len(self._early) < _MOST_EARLY:
-            self._early.append((iso_time(), event))
+            return
+        if self._ready and not self._waiting:
+            # What the event is about is on its way and comes first: this is put into words behind it.
+            asyncio.get_running_loop().call_soon(self._print_events)
+        if self._ready or len(self._waiting) < _MOST_EARLY:
+            self._waiting.append((iso_time(), event))
 
     def close(self) -> None:
         """Write what waits."""
+        if self._ready:
+            self._print_events()
         self._stdout.close()
         broken = self._stdout.broken
         if broken is not None and broken.errno != errno.EPIPE:
@@ -109,12 +116,21 @@ class ServingOutput:
             logger.warning("%d events were not read from stdout in time, and dropped", self._stdout.dropped)
         self._stderr.close()
 
-    def _print(self, when: str, event: Event) -> None:
-        self._stdout.put(json.dumps({"event": event.kind, "time": when, **_values(event)}))
+    def _print_events(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for when, event in waiting:
+            self._stdout.put(json.dumps({"event": event.kind, "time": when, **_values(event)}))
+
+
+@cache
+def _fields(kind: type[Event]) -> tuple[tuple[str, ...], Callable[[Event], tuple[Any, ...]]]:
+    """The keys of a kind of event, and what gets its values."""
+    return tuple(_KEYS.get(name, name) for name in kind.__slots__), attrgetter(*kind.__slots__)
 
 
 def _values(event: Event) -> dict[str, Any]:
-    values = {_KEYS.get(name, name): getattr(event, name) for name in event.__slots__}
+    keys, get = _fields(type(event))
+    values = dict(zip(keys, get(event), strict=True))
     if isinstance(event, SessionOpened):
         # A session has a client or a target, by the end of the portal that tells.
         del values["client" if event.client is None else "target"]

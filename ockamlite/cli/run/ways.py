@@ -234,6 +234,9 @@ class PreferredWay:
     @property
     def current(self) -> Route | None:
         """The route of the best path that is open."""
+        route = self._paths[0].current
+        if route is not None and self._used is self._paths[0]:
+            return route
         best = next((path for path in self._paths if path.current is not None), None)
         if best is None:
             return None
