@@ -192,16 +192,18 @@ async def test_one_controller_listens_and_dials(room: Room) -> None:
     await room.all_closed()
 
 
-async def test_two_devices_are_looked_for_at_once_with_one_controller(room: Room) -> None:
-    listeners = [await room.listen(room.transport(n), name) for n, name in ((1, "one"), (2, "two"))]
-    central = room.transport(3)
-    ends = await asyncio.gather(room.dial_by(central, "two"), room.dial_by(central, "one"))
-    assert [end.link.remote.split()[0] for end in ends] == ["two", "one"]
-    for end in ends:
-        end.link.close()
-        await end.closed
-    for listener in listeners:
-        await listener.close()
+async def test_who_stops_to_listen_does_not_stop_others_who_use_the_controller(room: Room) -> None:
+    _, scanner = backends(room.radio(3))
+    heard: asyncio.Queue[str | None] = asyncio.Queue()
+    first = BleakScanner(backend=scanner)
+    second = BleakScanner(lambda device, _: heard.put_nowait(device.name), backend=scanner)
+    await first.start()
+    async with second:
+        await first.stop()
+        listener = await room.listen(room.transport(1))
+        async with asyncio.timeout(5):
+            assert await heard.get() == "pi"
+    await listener.close()
     await room.all_closed()
 
 
@@ -418,6 +420,23 @@ async def test_a_device_that_goes_while_it_is_asked_is_an_error_and_no_cancelled
     room.open[1].on("connection", leave)
     with pytest.raises(BleakError, match="disconnected"):
         await BleakClient(device, backend=client).connect()
+    await listener.close()
+    await room.all_closed()
+
+
+async def test_a_connection_that_somebody_else_made_is_not_taken_for_the_one_that_was_wanted(
+    room: Room,
+) -> None:
+    listener = await room.listen(room.transport(1))
+    client, _ = backends(room.radio(1))
+    wanted = asyncio.ensure_future(BleakClient("F0:F0:F0:F0:F0:09", backend=client).connect())
+    here = await room.dial(2)
+    with pytest.raises(BleakError, match="another device connected"):
+        await wanted
+    here.link.send(b"", b"hello")
+    assert await (await room.wait_accepted(1)).wait_frames(1) == [b"hello"]
+    here.link.close()
+    await here.closed
     await listener.close()
     await room.all_closed()
 
