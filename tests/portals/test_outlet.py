@@ -1,0 +1,31 @@
+"""What an outlet allows whoever may reach it, whatever their inlet would."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tests.portals.connections import ends
+
+
+async def test_an_outlet_opens_no_more_connections_than_allowed_and_says_so(net: Any) -> None:
+    portal = await net.portal(await net.echo(), portal_connections=2)
+    portal.inlet._limits = dataclasses.replace(portal.inlet._limits, portal_connections=100)
+    clients = [await portal.client() for _ in range(2)]
+    await portal.gateway.event("session-open", 2)
+    for number in (1, 2, 3):
+        reader, writer = await portal.client()
+        assert (await ends(reader))[0] == b""
+        refused = await portal.gateway.event("refused", number)
+        assert refused.peer == str(portal.laptop.identity.identifier)
+        assert "2 connections are open, no more are allowed" in refused.reason
+        assert len(portal.outlet.sessions) == 2
+        writer.close()
+    for _, writer in clients:
+        writer.close()
+    await portal.is_clean()
+    reader, writer = await portal.client()
+    writer.write(b"again")
+    assert await reader.readexactly(5) == b"again"
+    writer.close()
+    await portal.is_clean()
