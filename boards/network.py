@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import TypeVar
 
+    from boards.emulated_board import EmulatedBoard
     from ockamlite.limits import Limits
     from ockamlite.wire.link import Transport
 
@@ -280,6 +281,20 @@ class Network:
         self._plug(hop, here, there, hop.dialled, UdpTransport(here.limits))
         return hop
 
+    def reach(self, here: NetworkNode, board: EmulatedBoard) -> None:
+        """Let a node dial an emulated board at its line and its air, in real time.
+
+        The trace has what passes at the node's end: what the board does with it, its process knows.
+        """
+        line = Endpoint.parse(board.serial)
+        self._plug(
+            Hop(self._unused(f"{here.name}-{board.name}")), here, board, line, SerialTransport(here.limits)
+        )
+        if board.ble is not None:
+            air = Endpoint.parse(board.ble)
+            hop = Hop(self._unused(f"{here.name}-{board.name}"))
+            self._plug(hop, here, board, air, board.ble_transport(here.limits))
+
     async def _join(
         self,
         hop: Hop,
@@ -297,7 +312,12 @@ class Network:
         self.hops.append(hop)
 
     def _plug(
-        self, hop: Hop, here: NetworkNode, there: NetworkNode, endpoint: Endpoint, transport: Transport
+        self,
+        hop: Hop,
+        here: NetworkNode,
+        there: NetworkNode | EmulatedBoard,
+        endpoint: Endpoint,
+        transport: Transport,
     ) -> None:
         hop.label = f"{endpoint.kind}:{hop.name}"
         tapped = TappedTransport(transport, self.trace, hop, name=hop.label, here=here.name, there=there.name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from boards import emulated
 from boards.board_limits import BoardLimits, air_model, line_baud
 from boards.emulation.air import AirModel
 from boards.profiles import load
@@ -115,3 +116,29 @@ def test_limits_are_those_of_the_profile() -> None:
 def test_without_boards_nothing_is_limited() -> None:
     assert (line_baud([]), line_baud([], 3_000_000, rtscts=True)) == (115_200, 3_000_000)
     assert air_model([], AirModel(mtu=100)) == AirModel(mtu=100)
+
+
+def test_a_node_reaches_an_emulated_board_by_its_line_and_its_air_and_the_trace_shows_it(played: Any) -> None:
+    async def body(network: Network) -> None:
+        async with emulated("raspberry-pi-4b", name="pi", cpu_share=1) as pi:
+            laptop = await network.node("laptop")
+            network.reach(laptop, pi)
+            assert pi.ble is not None
+            for endpoint in (pi.serial, pi.ble):
+                link = await laptop.connect(endpoint)
+                assert (await laptop.ask(link.route / "echo", b"hello", timeout_s=20)).payload == b"hello"
+
+    trace = played(body, real_time=True).trace
+    assert {step.link for step in trace.on(target="pi")} == {"serial:laptop-pi", "ble:laptop-pi.2"}
+
+
+def test_a_board_without_an_adapter_is_reached_by_its_line_alone(played: Any) -> None:
+    async def body(network: Network) -> None:
+        async with emulated("beaglebone-black", name="black", cpu_share=1) as black:
+            laptop = await network.node("laptop")
+            network.reach(laptop, black)
+            with pytest.raises(UsageError, match=f"this node has serial:{black.line.devices[1]}"):
+                await laptop.connect("serial:/dev/ttyUSB0")
+            await laptop.connect(black.serial)
+
+    played(body, real_time=True)

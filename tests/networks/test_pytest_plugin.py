@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 USERS_TEST = ROOT / "examples/pytest/test_thermometer.py"
+BOARD_TEST = ROOT / "examples/pytest/test_small_board.py"
 
 pytest_plugins = ["pytester"]
 
@@ -163,5 +164,17 @@ def test_the_plugin_is_found_where_ockamlite_is_installed(
     pytester.runpytest_subprocess("-p", "no:asyncio", "-W", "error").assert_outcomes(passed=1)
 
 
-def test_the_page_shows_the_users_test() -> None:
-    assert USERS_TEST.read_text() in (ROOT / "docs/pytest.md").read_text()
+@pytest.mark.parametrize("path", [USERS_TEST, BOARD_TEST], ids=lambda path: path.stem)
+def test_the_page_shows_the_users_test(path: Path) -> None:
+    assert path.read_text() in (ROOT / "docs/pytest.md").read_text()
+
+
+def test_a_users_test_of_a_board_runs(try_out: Any) -> None:
+    try_out(BOARD_TEST.read_text(), "-W", "error").assert_outcomes(passed=1)
+
+
+def test_a_program_that_does_not_fit_its_board_fails_the_test_with_the_reason(try_out: Any) -> None:
+    source = BOARD_TEST.read_text().replace("memory_mb=256", "memory_mb=12")
+    result = try_out(source)
+    result.assert_outcomes(failed=1)
+    assert "its program asked for more than the board's 12 MB of memory" in result.stdout.str()
