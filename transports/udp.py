@@ -49,6 +49,8 @@ _RESOLVE_S: Final = 10.0
 _READS: Final = 64
 """Datagrams taken in one turn of the loop."""
 _DATAGRAM_BYTES: Final = 65_536
+_STRANGERS_REPEATS: Final = 16
+"""Whole messages remembered of an unproven address: for a thousand of them 4 MiB."""
 
 
 class UdpTransport:
@@ -151,7 +153,9 @@ class UdpPort:
             peer_bytes=limits.datagram_unproven_peer_bytes,
             all_bytes=limits.datagram_unproven_pending_bytes,
             peers=limits.datagram_peers,
+            repeats=_STRANGERS_REPEATS,
         )
+        self._expiry: asyncio.TimerHandle | None = None
         self._advance = Advance(limits.datagram_advance_bytes_per_s, self._loop.time())
         self._secret = os.urandom(16)
         self._buffer = memoryview(bytearray(_DATAGRAM_BYTES))
@@ -173,6 +177,9 @@ class UdpPort:
 
     def close(self) -> None:
         """Give the socket up; may be called twice."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         if self._socket is not None:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
@@ -242,6 +249,8 @@ class UdpPort:
         if not proven or self._strangers.has_begun(remote, piece.number):
             pool = self._strangers
         message = pool.add(remote, piece, now)
+        if self._expiry is None:
+            self._expire_later()
         if message is not None:
             try:
                 heartbeat = decode_heartbeat(message)
@@ -255,6 +264,18 @@ class UdpPort:
                 return
         if link is not None:
             link.flush()
+
+    def _expire_later(self) -> None:
+        """Look after what was begun also when nothing more comes that would be the occasion to."""
+        self._expiry = self._loop.call_later(self._limits.datagram_reassembly_s, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        now = self._loop.time()
+        for pool in (self._known, self._strangers):
+            pool.expire(now)
+        if self._known.peers or self._strangers.peers:
+            self._expire_later()
 
     def _heartbeat(self, heartbeat: Heartbeat, size: int, dialect: Dialect, remote: Remote) -> None:
         """Answer somebody without a link; nothing is kept until it shows that an answer arrived."""

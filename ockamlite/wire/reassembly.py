@@ -20,9 +20,9 @@ _PIECE_COST_BYTES: Final = 160
 """What keeping a piece costs besides its bytes: many tiny ones must not fill the memory unseen."""
 _WINDOW: Final = 4096
 """How far behind the newest number a message may still be unfinished; a long one is many heartbeats old."""
-_DONE_KEPT: Final = 256
-"""Numbers of whole messages remembered, to know their repetitions."""
-_DONE_S: Final = 5.0
+DONE_KEPT: Final = 256
+"""Numbers of whole messages of a peer remembered, to know their repetitions."""
+DONE_S: Final = 5.0
 """For how long: a peer that started anew may use the same number."""
 
 
@@ -86,9 +86,10 @@ class _Partial:
 class _Peer:
     """What is kept of one peer."""
 
-    __slots__ = ("cost", "done", "newest", "partials")
+    __slots__ = ("cost", "done", "heard_at", "newest", "partials")
 
     def __init__(self) -> None:
+        self.heard_at = 0.0
         self.partials: dict[int, _Partial] = {}
         self.done: OrderedDict[int, float] = OrderedDict()
         self.newest = -1
@@ -106,13 +107,17 @@ class Reassembler:
         peer_bytes: what one peer may make us keep, the cost of bookkeeping included.
         all_bytes: the same for all of them.
         peers: how many peers are remembered; the one silent for longest goes.
+        repeats: how many whole messages of each are remembered.
     """
 
-    def __init__(self, limits: Limits, *, peer_bytes: int, all_bytes: int, peers: int) -> None:
+    def __init__(
+        self, limits: Limits, *, peer_bytes: int, all_bytes: int, peers: int, repeats: int = DONE_KEPT
+    ) -> None:
         self._limits = limits
         self._peer_bytes = peer_bytes
         self._all_bytes = all_bytes
         self._most_peers = peers
+        self._repeats = repeats
         self._peers: OrderedDict[Hashable, _Peer] = OrderedDict()
         self._begun: OrderedDict[tuple[Hashable, int], None] = OrderedDict()
         self.pending_bytes = 0
@@ -132,8 +137,9 @@ class Reassembler:
                 self.forget(next(iter(self._peers)))
             peer = self._peers[remote] = _Peer()
         self._peers.move_to_end(remote)
+        peer.heard_at = now
         done = peer.done.get(piece.number)
-        if done is not None and now - done < _DONE_S:
+        if done is not None and now - done < DONE_S:
             return None
         self._advance(remote, peer, piece.number)
         if piece.place == 0 and piece.total == 1:
@@ -182,12 +188,17 @@ class Reassembler:
             del self._peers[remote]
 
     def expire(self, now: float) -> None:
-        """Drop messages that have been under way for too long."""
+        """Drop messages that have been under way for too long, and peers of whom nothing need be known."""
         while self._begun:
             remote, number = next(iter(self._begun))
             if now - self._peers[remote].partials[number].begun < self._limits.datagram_reassembly_s:
-                return
+                break
             self._give_up(remote, number, now)
+        while self._peers:
+            remote, peer = next(iter(self._peers.items()))
+            if peer.partials or now - peer.heard_at < DONE_S:
+                return
+            del self._peers[remote]
 
     def _too_long(self, partial: _Partial, piece: Piece) -> bool:
         if piece.dialect is Dialect.A:
@@ -223,5 +234,5 @@ class Reassembler:
     def _remember(self, peer: _Peer, number: int, now: float) -> None:
         peer.done.pop(number, None)
         peer.done[number] = now
-        if len(peer.done) > _DONE_KEPT:
+        if len(peer.done) > self._repeats:
             peer.done.popitem(last=False)

@@ -387,7 +387,7 @@ def test_a_line_that_takes_nothing_while_the_peer_speaks_is_given_up(
 ) -> None:
     a, _ = pair
     a.send(head("x", b"k"), b"k", 0.0)
-    now, events = 0.0, []
+    now, events = 0.0, list[Any]()
     while not events:
         now += 1.0
         ping = frames.encode_control(frames.PING << 5, 0, frames.session_seed(2, 1))

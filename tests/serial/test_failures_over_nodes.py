@@ -337,7 +337,7 @@ def test_a_node_that_takes_nothing_is_given_up_in_45_seconds_and_both_say_why() 
 
         site.gateway.open(site.gateway.start_worker("stuck", stuck), site.channels)
         await site.tell(1, b"before")
-        route = site.path.current / "stuck"
+        route = await site.path.wait(1) / "stuck"
         context = site.laptop.context()
         began, sent = now(), 0
         while not site.down[LAPTOP]:
@@ -371,6 +371,7 @@ def test_another_baud_at_one_end_is_named_within_five_seconds_and_mended_by_the_
         assert f"do both ends have the same baud and parity ({gateway_baud} here)" in caplog.text
         with pytest.raises(UnavailableError, match=rf"nothing came over the line \({laptop_baud} baud\)"):
             await site.path.wait(20)
+        assert site.path.failure is not None
         assert "at the same baud" in site.path.failure.hint
         await site.listener.close()
         await site.listen(f"?baud={laptop_baud}")
@@ -455,7 +456,8 @@ def test_messages_that_never_become_whole_take_a_bounded_memory_until_their_link
 
 def kept(site: Site) -> int:
     """Bytes of unfinished messages at the gateway."""
-    reassembly = site.listener._inner._line.shell.engine._reassembly
+    listener: Any = site.listener._inner
+    reassembly = listener._line.shell.engine._reassembly
     return sum(len(fragments or b"") for fragments in reassembly._slots)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ockamlite.limits import LIMITS
 from ockamlite.wire.datagrams import Dialect, Piece, decode_piece, split
-from ockamlite.wire.reassembly import Reassembler
+from ockamlite.wire.reassembly import DONE_S, Reassembler
 
 SMALL = dataclasses.replace(LIMITS, message_bytes=10_000, datagram_messages_per_peer=4)
 PEER_BYTES = 20_000
@@ -61,6 +61,28 @@ def test_unfinished_messages_are_dropped_after_a_while() -> None:
     late.expire(SMALL.datagram_reassembly_s)
     assert late.pending_bytes == 0
     assert [late.add("peer", piece, 6.0) for piece in rest] == [None, None]
+
+
+def test_of_a_peer_that_is_silent_nothing_is_kept() -> None:
+    kept = reassembler()
+    for peer in range(10):
+        for number in range(10):
+            kept.add(peer, pieces(b"whole", number)[0], 0.1 * peer)
+        kept.add(peer, pieces(b"m" * 300, 10)[0], 0.1 * peer)
+    late = max(SMALL.datagram_reassembly_s, DONE_S)
+    kept.expire(late + 0.45)
+    assert kept.peers == 5
+    kept.expire(late + 1.0)
+    assert (kept.peers, kept.pending_bytes) == (0, 0)
+
+
+def test_the_whole_messages_remembered_of_many_strangers_take_a_bounded_memory() -> None:
+    strangers = Reassembler(SMALL, peer_bytes=20_000, all_bytes=50_000, peers=1024, repeats=16)
+    for peer in range(1100):
+        for number in range(100):
+            strangers.add(peer, Piece(Dialect.B, number, 0, 1, b"x"), 0.0)
+    assert strangers.peers == 1024
+    assert max(len(peer.done) for peer in strangers._peers.values()) == 16
 
 
 def test_the_message_begun_first_gives_way_to_newer_ones() -> None:
