@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from boards.board_limits import BoardLimits
 
 _CLOSE_S: Final = 5.0
+_NO_MEMORY: Final = ("MemoryError", "can't start new thread", "cannot map zero-fill pages")
+"""How Python and the loader of programs say that there is none."""
 _SIGNALLED: Final = 128
 """Added by the supervisor to the number of the signal that ended a program."""
 _LINE_BYTES: Final = 1024 * 1024
@@ -134,15 +136,15 @@ class BoardProcess:
 
     def _failed(self, code: int) -> BoardFailedError:
         board = f"{self._name} (an emulated {self._limits.board})"
-        if code == OUT_OF_MEMORY or (self._limits.memory_mb and "MemoryError" in self.last_words):
+        said = self.last_words
+        if code == OUT_OF_MEMORY or (self._limits.memory_mb and any(word in said for word in _NO_MEMORY)):
             return BoardFailedError(
                 f"{board}: its program asked for more than the board's {self._limits.memory_mb} MB of memory",
                 hint="a program that needs less, or a board with more: memory_mb=",
             )
         number = -code if code < 0 else code - _SIGNALLED
         reason = f"was ended by signal {number}" if number > 0 else f"ended with code {code}"
-        said = f": {self.last_words}" if self._stderr else ""
-        return BoardFailedError(f"{board}: its program {reason}{said}")
+        return BoardFailedError(f"{board}: its program {reason}{': ' if said else ''}{said}")
 
 
 async def _each_line(stream: asyncio.StreamReader, take: Callable[[str], None]) -> None:

@@ -68,6 +68,9 @@ async def test_a_board_answers_over_its_line_and_its_air() -> None:
     async with emulated(ZERO) as board, Node(transports=[board.ble_transport()]) as laptop:
         assert board.first_line.startswith("ready: node serial:")
         assert board.ble == f"ble:{ZERO}"
+        assert board.air_server is not None
+        air = board.air_server.air.model
+        assert (air.interval_s, air.packets_per_event, air.packet_bytes, air.mtu) == (0.015, 20, 27, 247)
         for endpoint in (board.serial, board.ble):
             link = await laptop.connect(endpoint)
             assert (await laptop.ask(link.route / "echo", b"hello", timeout_s=20)).payload == b"hello"
@@ -98,6 +101,13 @@ async def test_a_program_that_asks_for_too_much_memory_is_ended_and_that_is_said
         f"pi (an emulated {ZERO}): its program asked for more than the board's 512 MB of memory"
     )
     assert raised.value.hint
+
+
+@pytest.mark.parametrize("memory_mb", [1, 4, 24])
+async def test_what_needs_more_memory_to_begin_than_there_is_says_so(memory_mb: int) -> None:
+    with pytest.raises(BoardFailedError, match=f"more than the board's {memory_mb} MB"):
+        async with emulated("beaglebone-black", memory_mb=memory_mb, cpu_share=1):
+            pytest.fail("it began")
 
 
 async def test_a_program_that_copes_with_a_lack_of_memory_goes_on(tmp_path: Path) -> None:
