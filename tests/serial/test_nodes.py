@@ -16,6 +16,7 @@ import pytest
 from boards.emulation.line import PtyLine
 from boards.emulation.uart import Noise
 from ockamlite import TrustIdentifiers
+from ockamlite.errors import UnavailableError
 from ockamlite.limits import LIMITS
 from transports.serial import SerialTransport
 
@@ -97,6 +98,51 @@ async def test_a_portal_comes_back_after_the_adapter_was_pulled(
             await until(lambda: path.current is None)
         await path.wait(20)
         await echoed(inlet.port, b"after" * 100)
+
+
+HOLDER = """
+import sys
+from serial_asyncio import serial
+port = serial.Serial(sys.argv[1], exclusive=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+async def holder(device: str) -> asyncio.subprocess.Process:
+    """Another process that has a port open."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOLDER, device),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    return process
+
+
+async def test_a_port_that_another_process_uses_is_told_with_its_name_and_used_when_it_is_free(
+    net: Any, line: PtyLine
+) -> None:
+    gateway, laptop = on_serial(await net.node()), on_serial(await net.node())
+    here, there = f"serial:{line.devices[0]}", f"serial:{line.devices[1]}"
+    other = await holder(line.devices[0])
+    told = rf"cannot listen at {here}: .*: in use by \S+ \(pid {other.pid}\)"
+    with pytest.raises(UnavailableError, match=told) as raised:
+        await gateway.listen(here)
+    assert "end the other program" in raised.value.hint
+    await other.communicate(b"enough")
+    listener = await gateway.listen(here)
+    gateway.open(gateway.uppercase(), listener)
+
+    other = await holder(line.devices[1])
+    path = laptop.path(there)
+    told = rf"no way along {there}: .*: in use by \S+ \(pid {other.pid}\)"
+    with pytest.raises(UnavailableError, match=told):
+        await path.wait(0.3)
+    await other.communicate(b"enough")
+    route = await path.wait(20)
+    assert (await laptop.ask(route / "uppercase", "free")).text == "FREE"
 
 
 async def test_messages_of_two_nodes_cross_a_line(net: Any, line: PtyLine) -> None:
