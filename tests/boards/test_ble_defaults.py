@@ -75,8 +75,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     ],
 )
 def test_what_an_endpoint_names_counts_before_the_board(
-    tree: Any, asked: list[tuple[str, ...]], endpoint: str, which: tuple[str, str]
+    tree: Any,
+    asked: list[tuple[str, ...]],
+    endpoint: str,
+    which: tuple[str, ...],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "transports.ble")
     pi(tree).dongle("hci0")
     tree.chip("hci1")
 
@@ -86,6 +91,8 @@ def test_what_an_endpoint_names_counts_before_the_board(
 
     run_virtual(body())
     assert asked == [which]
+    told = ["ble: is hci1 here; ?adapter= names another one"]
+    assert caplog.messages == (told if endpoint == "ble:pi" else [])
 
 
 def talk(*ends: Transport) -> None:

@@ -135,6 +135,8 @@ class BleTransport:
     def _radio(self, endpoint: Endpoint) -> Radio:
         which = self._which(endpoint)
         if which not in self._radios:
+            if self._adapter and which == (self._adapter, ""):
+                logger.info("ble: is %s here; ?adapter= names another one", self._adapter)
             self._radios[which] = self._given or radio_for(*which)
         return self._radios[which]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,8 +16,6 @@ from ockamlite.routing.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from transports.ble import BleTransport
-
-logger = logging.getLogger(__name__)
 
 _EXAMPLE: Final = "/dev/ttyUSB0"
 
@@ -52,7 +49,4 @@ def ble_transport(root: Path = Path("/")) -> BleTransport:
     if os.environ.get(AIR_VARIABLE):  # no adapter of this machine
         return BleTransport(LIMITS)
     own = detect(root).profile.ble
-    adapter = default_adapter(root)
-    if adapter:
-        logger.info("ble: is %s here; ?adapter= names another one", adapter)
-    return BleTransport(LIMITS, adapter=adapter, most_bytes=own.mtu_bytes)
+    return BleTransport(LIMITS, adapter=default_adapter(root), most_bytes=own.mtu_bytes)
