@@ -121,6 +121,14 @@ class Room:
             await self.came.wait()
         return self.accepted[count - 1]
 
+    async def end(self, listener: Any, *ends: Any) -> None:
+        """Close what is open; no controller stays open behind it."""
+        for end in ends:
+            end.link.close()
+            await end.closed
+        await listener.close()
+        await self.all_closed()
+
     async def all_closed(self) -> None:
         async with asyncio.timeout(10):
             while self.open:
@@ -170,10 +178,7 @@ async def test_a_central_that_is_switched_off_breaks_its_link(room: Room) -> Non
     again = await room.dial(2)
     again.link.send(b"", b"again")
     assert await (await room.wait_accepted(2)).wait_frames(1) == [b"again"]
-    again.link.close()
-    await again.closed
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener, again)
 
 
 async def test_one_controller_listens_and_dials(room: Room) -> None:
@@ -203,8 +208,7 @@ async def test_who_stops_to_listen_does_not_stop_others_who_use_the_controller(r
         listener = await room.listen(room.transport(1))
         async with asyncio.timeout(5):
             assert await heard.get() == "pi"
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener)
 
 
 async def test_a_listener_that_is_opened_again_has_one_service(room: Room) -> None:
@@ -216,10 +220,7 @@ async def test_a_listener_that_is_opened_again_has_one_service(room: Room) -> No
     here = await room.dial(2, "renamed")
     here.link.send(b"", b"hello")
     assert await (await room.wait_accepted(1)).wait_frames(1) == [b"hello"]
-    here.link.close()
-    await here.closed
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener, here)
 
 
 async def test_a_controller_that_is_pulled_out_breaks_its_links_and_serves_again_when_it_is_back(
@@ -238,10 +239,7 @@ async def test_a_controller_that_is_pulled_out_breaks_its_links_and_serves_again
     assert room.open[1] is not pulled
     again.link.send(b"", b"again")
     assert await (await room.wait_accepted(2)).wait_frames(1) == [b"again"]
-    again.link.close()
-    await again.closed
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener, again)
 
 
 async def test_a_portal_between_nodes_with_controllers_of_their_own_is_whole(
@@ -339,10 +337,7 @@ async def test_a_central_that_floods_does_not_keep_others_from_talking(
     assert await there.wait_frames(100) == sent
     assert await flooding > 100
     assert len(room.accepted) == 1
-    here.link.close()
-    await here.closed
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener, here)
 
 
 async def test_a_central_that_does_not_subscribe_is_disconnected(
@@ -359,8 +354,7 @@ async def test_a_central_that_does_not_subscribe_is_disconnected(
     async with asyncio.timeout(5):
         await over.wait()
     assert not room.accepted
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener)
 
 
 # -- what bleak's users see ------------------------------------------------------------------------
@@ -404,8 +398,7 @@ async def test_bleaks_public_calls_work(room: Room) -> None:
     assert not central.is_connected
     with pytest.raises(BleakError):
         await central.write_gatt_char(gatt.RX, b"too late", response=False)
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener)
 
 
 async def test_a_device_that_goes_while_it_is_asked_is_an_error_and_no_cancelled_task(room: Room) -> None:
@@ -420,8 +413,7 @@ async def test_a_device_that_goes_while_it_is_asked_is_an_error_and_no_cancelled
     room.open[1].on("connection", leave)
     with pytest.raises(BleakError, match="disconnected"):
         await BleakClient(device, backend=client).connect()
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener)
 
 
 async def test_a_connection_that_somebody_else_made_is_not_taken_for_the_one_that_was_wanted(
@@ -435,10 +427,7 @@ async def test_a_connection_that_somebody_else_made_is_not_taken_for_the_one_tha
         await wanted
     here.link.send(b"", b"hello")
     assert await (await room.wait_accepted(1)).wait_frames(1) == [b"hello"]
-    here.link.close()
-    await here.closed
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener, here)
 
 
 async def test_an_attempt_that_is_cancelled_leaves_the_controller_fit_for_the_next_one(room: Room) -> None:
@@ -456,8 +445,7 @@ async def test_an_attempt_that_is_cancelled_leaves_the_controller_fit_for_the_ne
     listener = await room.listen(room.transport(1))
     async with asyncio.timeout(5), BleakClient(device, backend=client) as central:
         assert central.is_connected
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener)
 
 
 async def test_what_may_not_be_written_cannot_be_changed_by_anybody(room: Room) -> None:
@@ -478,7 +466,4 @@ async def test_what_may_not_be_written_cannot_be_changed_by_anybody(room: Room) 
     here = await room.dial(3)
     here.link.send(b"", b"hello")
     assert await (await room.wait_accepted(1)).wait_frames(1) == [b"hello"]
-    here.link.close()
-    await here.closed
-    await listener.close()
-    await room.all_closed()
+    await room.end(listener, here)
