@@ -8,7 +8,6 @@ socket transport, up to a bound, behind a gate.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import math
 import os
@@ -24,10 +23,10 @@ from ockamlite.errors import (
 )
 from ockamlite.routing.endpoint import Endpoint, HostPort
 from ockamlite.routing.tally import Tally
+from ockamlite.wire.failures import cannot_listen, describe
 from ockamlite.wire.framing import LENGTH, LENGTH_BYTES, VERSION, check_version, frame_length
 from ockamlite.wire.gate import Gate
 from ockamlite.wire.ports import holder_of_port
-from transports.sockets import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -113,10 +112,7 @@ class TcpTransport:
         try:
             server = await loop.create_server(accepted, target.host, target.port, backlog=512)
         except (OSError, UnicodeError, OverflowError) as error:
-            text = f"cannot listen at {endpoint}: {describe(error)}"
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                text = f"cannot listen at {endpoint}: {holder_of_port(target.port)}"
-            raise UnavailableError(text, hint="choose another port, or port 0") from error
+            raise cannot_listen(str(endpoint), error, lambda: holder_of_port(target.port)) from error
         listener.started(server)
         return listener
 

@@ -8,7 +8,6 @@ sent a whole routing message. Nothing is repeated: what a network loses is lost,
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from ockamlite.routing.codec import decode_message
 from ockamlite.routing.endpoint import Endpoint, HostPort
 from ockamlite.wire.datagram_path import Advance, DatagramPath
 from ockamlite.wire.datagrams import OVERHEAD_BYTES, Dialect, decode_piece, split
+from ockamlite.wire.failures import cannot_listen, describe
 from ockamlite.wire.heartbeats import (
     TOKEN_BYTES,
     Heartbeat,
@@ -30,7 +30,6 @@ from ockamlite.wire.heartbeats import (
 )
 from ockamlite.wire.ports import holder_of_port
 from ockamlite.wire.reassembly import Reassembler
-from transports.sockets import describe
 from transports.udp_link import UdpLink
 from transports.udp_socket import DatagramSocket, is_refusal
 
@@ -99,11 +98,7 @@ class UdpTransport:
             bound = port.open(family, bind=address)
         except (OSError, OverflowError) as error:
             port.close()
-            reason = describe(error)
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                reason = holder_of_port(target.port, "udp")
-            text = f"cannot listen at {endpoint}: {reason}"
-            raise UnavailableError(text, hint="choose another port, or port 0") from error
+            raise cannot_listen(str(endpoint), error, lambda: holder_of_port(target.port, "udp")) from error
         found = Endpoint(endpoint.kind, str(HostPort(target.host, bound)), endpoint.options)
         port.endpoint = str(found)
         return UdpListener(found, port)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from ockamlite.errors import DecodeError, LinkBrokenError, LinkClosedError, OckamError, RemoteError
 from ockamlite.routing.codec import array_at, decode_message, decode_route_at
+from ockamlite.wire.failures import describe
 from ockamlite.wire.gate import Gate
 from ockamlite.wire.heartbeats import Heartbeat, Kind
 from ockamlite.wire.sequence import Sequence
-from transports.sockets import describe
 
 if TYPE_CHECKING:
     from ockamlite.limits import Limits

@@ -12,6 +12,7 @@ from ockamlite.portals.session import Session
 from ockamlite.portals.sockets import Dial
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
+from ockamlite.routing.tally import Tally
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,6 +55,7 @@ class Outlet:
         self._shared = shared
         self._endpoint = f"tcp:{target}"
         self._count = 0
+        self._malformed = Tally()
         self._dialling: dict[Session, Dial] = {}
         router.add(address, self._handle, allowed=allowed)
 
@@ -67,7 +69,9 @@ class Outlet:
         try:
             kind, _, _ = decode(message.payload)
         except DecodeError as error:
-            logger.info("outlet %s: %s", self.address.name, error)
+            if self._malformed.add():
+                text = "outlet %s: message ignored: %s (%d so far)"
+                logger.info(text, self.address.name, error, self._malformed.count)
             return None
         if kind is not Kind.PING:
             logger.debug("outlet %s: %s ignored, only pings come here", self.address.name, kind.name)

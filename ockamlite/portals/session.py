@@ -255,7 +255,7 @@ class Session(asyncio.BufferedProtocol):
 
     def _from_peer(self, message: Message) -> Gate | None:
         if message.flow is not self.flow and message.flow is not None:
-            logger.info("session %d: message of another peer ignored", self.number)
+            logger.debug("session %d: message of another peer ignored", self.number)
             return None
         try:
             kind, data = self.portal.receive(message.payload)

@@ -12,14 +12,13 @@ import errno
 import ipaddress
 import logging
 import os
-import re
 import socket
 from collections import deque
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from ockamlite.errors import UnavailableError
+from ockamlite.wire.failures import cannot_listen, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_WORDS: Final = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.EHOSTUNREACH: "no route to the host",
-    errno.ENETUNREACH: "network unreachable",
-    errno.EMFILE: "too many open files",
-}
 _NEXT_ADDRESS_S: Final = 0.25
 """How long an address of a name may take before the next is tried beside it (RFC 8305)."""
 _BACKLOG: Final = 1024
@@ -288,7 +281,7 @@ class Dial:
         try:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
-            self._loop.call_soon(self._fail, _describe(error))
+            self._loop.call_soon(self._fail, describe(error))
             return
         where = (self._target.host, self._target.port)
         number = sock.connect_ex(where)
@@ -302,7 +295,7 @@ class Dial:
             self._wait()
             self._loop.add_writer(sock.fileno(), self._connected)
         else:
-            self._loop.call_soon(self._fail, _describe(OSError(number, os.strerror(number))))
+            self._loop.call_soon(self._fail, describe(OSError(number, os.strerror(number))))
 
     def _connected(self) -> None:
         sock = self._sock
@@ -311,7 +304,7 @@ class Dial:
         self._loop.remove_writer(sock.fileno())
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
-            self._fail(_describe(OSError(number, os.strerror(number))))
+            self._fail(describe(OSError(number, os.strerror(number))))
             return
         self._stop_waiting()
         self._sock = None
@@ -325,10 +318,10 @@ class Dial:
                 self._target.port,
                 happy_eyeballs_delay=_NEXT_ADDRESS_S,
             )
-        except (socket.gaierror, UnicodeError):
+        except UnicodeError:
             reason = "host unknown"
         except OSError as error:
-            reason = _describe(error)
+            reason = describe(error)
         else:
             self._stop_waiting()
             return
@@ -344,13 +337,6 @@ def _family(host: str) -> socket.AddressFamily | None:
     except ValueError:
         return None
     return socket.AF_INET if version == 4 else socket.AF_INET6
-
-
-def _describe(error: OSError) -> str:
-    number = error.errno
-    if number is None and (found := re.search(r"\[Errno (\d+)\]", str(error))):
-        number = int(found[1])  # several addresses failed, and asyncio made one text of it
-    return _WORDS.get(number or 0) or str(error.strerror or error).lower()
 
 
 class Acceptor:
@@ -383,12 +369,7 @@ class Acceptor:
                 self._bind(family, address)
         except (OSError, UnicodeError, OverflowError) as error:
             self.close()
-            reason = str(error.strerror or error) if isinstance(error, OSError) else str(error)
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                reason = in_use(bind.port)
-            raise UnavailableError(
-                f"cannot listen at tcp:{bind}: {reason}", hint="choose another port, or port 0"
-            ) from error
+            raise cannot_listen(f"tcp:{bind}", error, lambda: in_use(bind.port)) from error
 
     def _bind(self, family: int, address: tuple[object, ...]) -> None:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -420,7 +401,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                logger.error("no more connections for now: %s", _describe(error))
+                logger.error("no more connections for now: %s", describe(error))
                 self._loop.remove_reader(sock)
                 self._loop.call_later(_EXHAUSTED_S, self._go_on, sock)
                 return

@@ -74,7 +74,7 @@ IMPORTERS = {
 """The module, or package, that alone imports an outside package; a fake beside it may, too."""
 
 SHORTCUTS = {
-    "ockamlite.cli.run.serving": {"transports.tcp", "transports.sockets"},
+    "ockamlite.cli.run.serving": {"transports.tcp"},
     "ockamlite.cli.run.announcing": {"boards.neighbours"},
     "ockamlite.cli.run.auto": {
         "boards.detection", "boards.machine", "boards.serial_ports", "transports.ble",
