@@ -100,6 +100,15 @@ async def test_an_mtu_that_bluez_does_not_tell_is_asked_for(centrals: Centrals) 
     await made.leave()
 
 
+@needs_bus
+async def test_a_device_whose_services_bluez_remembers_wrongly_is_found_again(centrals: Centrals) -> None:
+    centrals.daemon.faults.stale_services = True
+    await centrals.listen()
+    for _ in range(2):
+        made = await centrals.connect("hci1")
+        await made.leave()
+
+
 @pytest.mark.parametrize(
     ("version", "several"),
     [(None, False), ((5, 66), False), ((5, 76), False), ((5, 77), True), ((6, 0), True)],

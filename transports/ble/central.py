@@ -122,7 +122,7 @@ class BleakCentral:
             await connection.open(client)
         except FAILURES as error:
             await _leave(client)
-            await self._forget(client, device)
+            await _forget(client, device)
             raise _failed(error, self._adapter) from error
         except (OckamError, asyncio.CancelledError):
             await _leave(client)
@@ -133,16 +133,22 @@ class BleakCentral:
         """Centrals do not."""
         raise UnavailableError(f"bleak cannot advertise {name!r}")
 
-    async def _forget(self, client: BleakClient, device: Advertisement) -> None:
-        """Let the system forget a device it may have wrong ideas of; one that is paired with it stays."""
-        props = getattr(device.handle, "details", {}).get("props", {})
-        if props.get("Paired", True):
-            return
-        try:
-            async with asyncio.timeout(_DISCONNECT_S):
-                await client.unpair()
-        except (*FAILURES, NotImplementedError) as error:
-            logger.debug("%s was not forgotten: %s", device.address, error)
+
+async def _forget(client: BleakClient, device: Advertisement) -> None:
+    """Let BlueZ forget a device, of which it may have wrong ideas; one that its user has chosen stays.
+
+    While BlueZ remembers a device that it was connected to, it lists the services of then, whatever is
+    advertised, and does not signal its MTU.
+    """
+    details = getattr(device.handle, "details", None)
+    props = details.get("props", {}) if isinstance(details, dict) else {}
+    if props.get("Paired", True) or props.get("Trusted", True):
+        return
+    try:
+        async with asyncio.timeout(_DISCONNECT_S):
+            await client.unpair()
+    except (*FAILURES, NotImplementedError) as error:
+        logger.debug("%s was not forgotten: %s", device.address, error)
 
 
 async def _leave(client: BleakClient) -> None:
@@ -206,6 +212,7 @@ class BleakConnection(QueuedConnection):
 
     def __init__(self, device: Advertisement) -> None:
         super().__init__(f"{device.name} ({device.address})" if device.name else device.address)
+        self._device = device
         self._client: BleakClient | None = None
         self._rx: BleakGATTCharacteristic | None = None
 
@@ -248,9 +255,10 @@ class BleakConnection(QueuedConnection):
         return f"writing to the device failed: {text}"
 
     async def leave(self) -> None:
-        """Disconnect."""
+        """Disconnect, and leave nothing that the next connection could be misled by."""
         if self._client is not None:
             await _leave(self._client)
+            await _forget(self._client, self._device)
 
     def disconnected(self, _: BleakClient) -> None:
         """The device, the daemon or the adapter is gone."""

@@ -196,6 +196,9 @@ class CentralSide:
         self._daemon.change(
             self.path, bluez.DEVICE, ServicesResolved=Variant("b", False), Connected=Variant("b", False)
         )
+        if self._daemon.faults.stale_services:
+            self._daemon.stale.add(self.path)
+            self._daemon.change(self.path, bluez.DEVICE, UUIDs=Variant("as", []))
         self._daemon.remove(f"{self.path}/")
         self._daemon.central_sides.pop(self.path, None)
 

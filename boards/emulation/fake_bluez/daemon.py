@@ -55,6 +55,9 @@ class Faults:
     """How many times services count as found before they are there."""
     quiet_mtu: bool = False
     """Programs are not told the MTU, only answered, as about a device that BlueZ remembers."""
+    stale_services: bool = False
+    """A device that was connected lists none of its services, whatever it advertises, until it is forgotten:
+    so BlueZ has it if the device ended its service first."""
     no_advertising: bool = False
     """Advertisements are refused as too many."""
 
@@ -104,6 +107,8 @@ class FakeBluez:
         }
         self.lost_values = 0
         """Values lost because a program did not read."""
+        self.stale: set[str] = set()
+        """Paths of devices whose advertised services are not taken."""
         self.central_sides: dict[str, CentralSide] = {}
         self.peripheral_sides: dict[str, PeripheralSide] = {}
         self._address = address
@@ -342,6 +347,7 @@ class FakeBluez:
                 self.change(adapter.path, bluez.ADAPTER, Discovering=Variant("b", bool(adapter.scans)))
             case "RemoveDevice":
                 self._disconnect(body[0])
+                self.stale.discard(body[0])
                 self.remove(body[0])
             case _:
                 raise _RefusedError("InProgress")
@@ -355,6 +361,8 @@ class FakeBluez:
                 "UUIDs": Variant("as", list(device.services)),
                 "RSSI": Variant("n", device.rssi),
             }
+            if path in self.stale:
+                del told["UUIDs"]
             if path in self._objects:
                 self.change(path, bluez.DEVICE, **told)
             else:

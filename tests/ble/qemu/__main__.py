@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def _run(arguments: argparse.Namespace) -> Result:
 def main() -> int:
     """Run it; 0 if every check held, 1 if not, 69 if it could not be run."""
     arguments = _arguments()
+    # The machine ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         result = _run(arguments)
     except UnavailableError as error:

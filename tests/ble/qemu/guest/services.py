@@ -130,6 +130,16 @@ class Daemon:
             and bluez.option(interfaces.get(bluez.DEVICE, {}), "Connected", bool)
         ]
 
+    async def devices(self, adapter: str) -> dict[str, dict[str, Any]]:
+        """What an adapter knows of devices, by their addresses."""
+        return {
+            bluez.device_address(path): {
+                name: variant.value for name, variant in interfaces[bluez.DEVICE].items()
+            }
+            for path, interfaces in (await self.objects()).items()
+            if path.startswith(f"/org/bluez/{adapter}/") and bluez.DEVICE in interfaces
+        }
+
     async def characteristic(self, adapter: str, uuid: str) -> dict[str, Any]:
         """The properties of a device's characteristic, as a central sees them."""
         for path, interfaces in (await self.objects()).items():

@@ -66,7 +66,7 @@ class World:
             try:
                 await transfer(port, up=_SMALL, down=_SMALL)
             except ConnectionError as error:
-                print(f"not yet: {error}")
+                print(f"not yet: {error}; {await self.daemon.devices(adapter)}")
                 await asyncio.sleep(_AGAIN_S)
             else:
                 return round(time.monotonic() - begun, 1)
