@@ -234,6 +234,24 @@ def test_a_listener_survives_its_adapter_being_pulled_fifty_times(
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (OSError(5, "Input/output error"), "input/output error"),
+        (OSError("write failed: [Errno 5] Input/output error"), "write failed: input/output error"),
+        (OSError("device reports readiness to read but returned no data"), "the device is gone"),
+    ],
+)
+def test_what_a_port_was_lost_by_is_told_in_words(raised: OSError, told: str, pair: Any) -> None:
+    async def main() -> None:
+        both = pair()
+        _, b = await both.up()
+        both.line._ports[1].lose(raised)
+        assert str(await b.closed) == f"b: unplugged, or lost: {told}"
+
+    run(main())
+
+
 def test_a_listener_reopens_its_port_sooner_than_five_seconds_after_it_is_back(pair: Any) -> None:
     async def main() -> None:
         both = pair()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import TYPE_CHECKING, Final
 
 from ockamlite.errors import LinkBrokenError, OckamError, UnavailableError
@@ -204,7 +205,10 @@ class SerialLine(asyncio.Protocol):
 def _words(exc: BaseException) -> str:
     if isinstance(exc, OSError) and exc.strerror:
         return exc.strerror.lower()
-    return "the device is gone" if "readiness" in str(exc) else str(exc) or type(exc).__name__
+    if "readiness" in str(exc):
+        return "the device is gone"
+    # pyserial wraps the system's words, its numbers included.
+    return re.sub(r"\[Errno \d+\] ", "", str(exc)).lower() or type(exc).__name__
 
 
 def unavailable(line: SerialLine) -> UnavailableError:
