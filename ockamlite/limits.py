@@ -112,6 +112,10 @@ class Limits:
     """The same for an address that has proven nothing: a handshake, or a few portal messages."""
     datagram_unproven_pending_bytes: int = 4 * 1024 * 1024
     """The same for all of these: a flood of first pieces must not fill the memory."""
+    datagram_repeats: int = 256
+    """Numbers of whole messages of a peer remembered for some seconds, to know their repetitions."""
+    datagram_unproven_repeats: int = 16
+    """The same for an address that has proven nothing: 4 MiB for a thousand of them."""
     datagram_advance_bytes: int = 1536
     """Sent to an unproven address beyond what came from there: the answer of a Rust peer's handshake, with
     a credential or two."""

@@ -48,8 +48,6 @@ _RESOLVE_S: Final = 10.0
 _READS: Final = 64
 """Datagrams taken in one turn of the loop."""
 _DATAGRAM_BYTES: Final = 65_536
-_STRANGERS_REPEATS: Final = 16
-"""Whole messages remembered of an unproven address: for a thousand of them 4 MiB."""
 
 
 class UdpTransport:
@@ -142,13 +140,14 @@ class UdpPort:
             peer_bytes=limits.datagram_peer_bytes,
             all_bytes=limits.datagram_pending_bytes,
             peers=limits.datagram_peers,
+            repeats=limits.datagram_repeats,
         )
         self._strangers = Reassembler(
             limits,
             peer_bytes=limits.datagram_unproven_peer_bytes,
             all_bytes=limits.datagram_unproven_pending_bytes,
             peers=limits.datagram_peers,
-            repeats=_STRANGERS_REPEATS,
+            repeats=limits.datagram_unproven_repeats,
         )
         self._expiry: asyncio.TimerHandle | None = None
         self._advance = Advance(limits.datagram_advance_bytes_per_s, self._loop.time())

@@ -20,10 +20,8 @@ _PIECE_COST_BYTES: Final = 160
 """What keeping a piece costs besides its bytes: many tiny ones must not fill the memory unseen."""
 _WINDOW: Final = 4096
 """How far behind the newest number a message may still be unfinished; a long one is many heartbeats old."""
-DONE_KEPT: Final = 256
-"""Numbers of whole messages of a peer remembered, to know their repetitions."""
 DONE_S: Final = 5.0
-"""For how long: a peer that started anew may use the same number."""
+"""How long the numbers of whole messages are remembered: a peer that started anew may use the same ones."""
 
 
 class _Partial:
@@ -110,9 +108,7 @@ class Reassembler:
         repeats: how many whole messages of each are remembered.
     """
 
-    def __init__(
-        self, limits: Limits, *, peer_bytes: int, all_bytes: int, peers: int, repeats: int = DONE_KEPT
-    ) -> None:
+    def __init__(self, limits: Limits, *, peer_bytes: int, all_bytes: int, peers: int, repeats: int) -> None:
         self._limits = limits
         self._peer_bytes = peer_bytes
         self._all_bytes = all_bytes

@@ -41,7 +41,7 @@ BETTER = {
 
 
 def reassembler() -> Reassembler:
-    return Reassembler(LIMITS, peer_bytes=1 << 25, all_bytes=1 << 26, peers=16)
+    return Reassembler(LIMITS, peer_bytes=1 << 25, all_bytes=1 << 26, peers=16, repeats=256)
 
 
 def deliver(into: Reassembler, datagrams: list[bytes], now: float = 0.0) -> list[bytes]:

@@ -54,7 +54,7 @@ class Wire:
         self.passes: Callable[[bytes], bool] = lambda _: True
         self.came: list[bytes] = []
         self.seen: list[bytes] = []
-        self._pieces = Reassembler(LIMITS, peer_bytes=1 << 25, all_bytes=1 << 26, peers=2)
+        self._pieces = Reassembler(LIMITS, peer_bytes=1 << 25, all_bytes=1 << 26, peers=2, repeats=256)
 
     def run(self) -> None:
         """Carry datagrams until both are silent; a millisecond each way."""

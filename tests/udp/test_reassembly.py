@@ -17,7 +17,7 @@ ALL_BYTES = 50_000
 
 
 def reassembler(peers: int = 16) -> Reassembler:
-    return Reassembler(SMALL, peer_bytes=PEER_BYTES, all_bytes=ALL_BYTES, peers=peers)
+    return Reassembler(SMALL, peer_bytes=PEER_BYTES, all_bytes=ALL_BYTES, peers=peers, repeats=256)
 
 
 def pieces(message: bytes, number: int, dialect: Dialect = Dialect.B, size: int = 115) -> list[Piece]:
@@ -121,7 +121,7 @@ def test_pieces_of_a_message_a_round_of_numbers_later_are_not_mixed_with_old_one
 
 def test_a_message_longer_than_the_limit_is_dropped_at_once() -> None:
     for dialect in Dialect:
-        bounded = Reassembler(SMALL, peer_bytes=1 << 20, all_bytes=1 << 20, peers=1)
+        bounded = Reassembler(SMALL, peer_bytes=1 << 20, all_bytes=1 << 20, peers=1, repeats=256)
         most = 0
         for piece in pieces(bytes(20_000), 1, dialect, 515):
             assert bounded.add("peer", piece, 0.0) is None
