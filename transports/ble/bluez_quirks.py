@@ -70,6 +70,6 @@ async def present_mtu(characteristic: BleakGATTCharacteristic) -> int:
         return 0
     finally:
         bus.disconnect()
-    if reply is None or reply.message_type is not MessageType.METHOD_RETURN:
+    if reply.message_type is not MessageType.METHOD_RETURN:
         return 0
     return bluez.option({"MTU": reply.body[0]}, "MTU", int) or 0

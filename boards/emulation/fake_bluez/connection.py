@@ -184,9 +184,10 @@ class CentralSide:
             self._tell_mtu()
 
     def _tell_mtu(self) -> None:
-        quietly = self._daemon.faults.quiet_mtu
+        daemon = self._daemon
+        change = daemon.change_quietly if daemon.faults.quiet_mtu else daemon.change
         for path in self.characteristics:
-            self._daemon.change(path, bluez.CHARACTERISTIC, quietly=quietly, MTU=Variant("q", self._mtu))
+            change(path, bluez.CHARACTERISTIC, MTU=Variant("q", self._mtu))
 
     def connection_lost(self, error: OckamError | None) -> None:
         """The device is gone."""

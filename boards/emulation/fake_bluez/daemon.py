@@ -197,14 +197,15 @@ class FakeBluez:
             gone = list(self._objects.pop(known))
             self._signal("/", bluez.OBJECT_MANAGER, "InterfacesRemoved", "oas", known, gone)
 
-    def change(self, path: str, interface: str, *, quietly: bool = False, **properties: Variant) -> None:
+    def change(self, path: str, interface: str, **properties: Variant) -> None:
         """Change properties of an object, if it is there."""
         if path in self._objects:
-            self._objects[path][interface] = self._objects[path][interface] | properties
-            if not quietly:
-                self._signal(
-                    path, bluez.PROPERTIES, "PropertiesChanged", "sa{sv}as", interface, properties, []
-                )
+            self.change_quietly(path, interface, **properties)
+            self._signal(path, bluez.PROPERTIES, "PropertiesChanged", "sa{sv}as", interface, properties, [])
+
+    def change_quietly(self, path: str, interface: str, **properties: Variant) -> None:
+        """Change properties of an object and tell nobody who does not ask."""
+        self._objects[path][interface] = self._objects[path][interface] | properties
 
     async def ask(
         self, sender: str, path: str, interface: str, member: str, signature: str = "", *body: Any

@@ -71,7 +71,7 @@ def test_a_check_that_there_is_not_is_refused_with_those_that_there_are(tmp_path
 
 def unpacked(archive: bytes) -> list[tuple[str, int, bytes]]:
     """Names, modes and contents of an archive in the format newc."""
-    found = []
+    found: list[tuple[str, int, bytes]] = []
     at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
