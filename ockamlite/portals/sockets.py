@@ -148,7 +148,7 @@ class SocketTransport(asyncio.Transport):
     def _readable(self) -> None:
         protocol, receive = self._protocol, self._sock.recv_into
         for _ in range(_READS):
-            buffer = protocol.get_buffer(-1)
+            buffer = memoryview(protocol.get_buffer(-1))
             try:
                 count = receive(buffer)
             except (BlockingIOError, InterruptedError):
@@ -353,7 +353,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._burst = 1
-        """How many are accepted in a turn: twice as many as came in the last."""
+        """How many are accepted in a turn: as many as came in the last, or twice as many."""
 
     async def listen(self, bind: HostPort, in_use: Callable[[int], str]) -> None:
         """Bind every address of a host, all to the same port.
@@ -396,7 +396,7 @@ class Acceptor:
             try:
                 connection, peer = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                self._burst = max(1, 2 * count)
+                self._burst = max(1, count)
                 return
             except OSError as error:
                 if error.errno not in _EXHAUSTED:

@@ -123,13 +123,13 @@ class ServingOutput:
 
 
 @cache
-def _fields(kind: type[Event]) -> tuple[tuple[str, ...], Callable[[Event], tuple[Any, ...]]]:
-    """The keys of a kind of event, and what gets its values."""
-    return tuple(_KEYS.get(name, name) for name in kind.__slots__), attrgetter(*kind.__slots__)
+def _fields(names: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+    """The keys of a kind of event with these fields, and what gets their values."""
+    return tuple(_KEYS.get(name, name) for name in names), attrgetter(*names)
 
 
 def _values(event: Event) -> dict[str, Any]:
-    keys, get = _fields(type(event))
+    keys, get = _fields(event.__slots__)
     values = dict(zip(keys, get(event), strict=True))
     if isinstance(event, SessionOpened):
         # A session has a client or a target, by the end of the portal that tells.
