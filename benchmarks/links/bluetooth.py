@@ -6,7 +6,6 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks.links.controllers import Controllers, obstacle
 from benchmarks.links.figure import Figure, Run, attempt, figures_table
 from benchmarks.links.portal import Service, down, first_byte, joined, up
 from boards.emulation.air import Air, AirModel
@@ -37,7 +36,7 @@ def bluetooth(run: Run) -> Table:
         ("first byte", partial(_first_bytes, run)),
         ("emulated air", partial(_real, run, "emulated air in one process", _air)),
     ]
-    missing = obstacle()
+    missing = _obstacle()
     if missing is None:
         what = "bleak over bumble in one process"
         cases.append(("bumble", partial(_real, run, what, _controllers)))
@@ -123,6 +122,17 @@ def _air() -> tuple[Any, Any]:
     return air.radio(), air.radio()
 
 
+def _obstacle() -> str | None:
+    """What is missing for controllers of bumble's."""
+    try:
+        import boards.emulation.controllers  # noqa: F401
+    except ImportError:
+        return "pip install 'ockamlite[bumble]'"
+    return None
+
+
 def _controllers() -> tuple[Any, Any]:
+    from boards.emulation.controllers import Controllers
+
     room = Controllers()
     return room.radio(1), room.radio(2)

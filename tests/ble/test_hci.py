@@ -23,81 +23,30 @@ from ockamlite.routing.endpoint import Endpoint
 from ockamlite.secure_channels.trust import TrustEveryone, TrustIdentifiers
 from transports.ble import BleTransport, gatt
 
-bumble_link = pytest.importorskip("bumble.link", reason="needs bumble: pip install 'ockamlite[bumble]'")
+pytest.importorskip("bumble", reason="needs bumble: pip install 'ockamlite[bumble]'")
 
-from bumble import hci, ll  # noqa: E402
-from bumble.controller import Controller as Emulated  # noqa: E402
-from bumble.device import Device  # noqa: E402
-from bumble.host import Host  # noqa: E402
-from bumble.transport.common import AsyncPipeSink  # noqa: E402
+from bumble.device import Device
+from bumble.host import Host
 
-from transports.ble import hci as hci_radio  # noqa: E402
-from transports.ble import hci_serving  # noqa: E402
-from transports.ble.hci import HciRadio  # noqa: E402
-from transports.ble.hci_bleak import backends  # noqa: E402
-from transports.ble.hci_controller import Controller  # noqa: E402
+from boards.emulation.controllers import Controllers
+from transports.ble import hci as hci_radio
+from transports.ble import hci_serving
+from transports.ble.hci import HciRadio
+from transports.ble.hci_bleak import backends
+from transports.ble.hci_controller import Controller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Radio(Emulated):
-    """A controller that ends an attempt to connect when it is told to, as real ones do."""
-
-    def on_hci_le_create_connection_cancel_command(self, command: Any) -> Any:
-        pending, self.pending_le_connection = self.pending_le_connection, None
-        if pending is not None:
-            self.send_hci_packet(
-                hci.HCI_LE_Connection_Complete_Event(
-                    status=hci.HCI_ErrorCode.UNKNOWN_CONNECTION_IDENTIFIER_ERROR,
-                    connection_handle=0,
-                    role=hci.Role.CENTRAL,
-                    peer_address_type=pending.peer_address_type,
-                    peer_address=pending.peer_address,
-                    connection_interval=0,
-                    peripheral_latency=0,
-                    supervision_timeout=0,
-                    central_clock_accuracy=0,
-                )
-            )
-        return super().on_hci_le_create_connection_cancel_command(command)
-
-
-class Room:
-    """Controllers that hear each other."""
+class Room(Controllers):
+    """Controllers that hear each other, and what is accepted by those that listen."""
 
     def __init__(self, end: Callable[[Any], Any]) -> None:
-        self.link = bumble_link.LocalLink()
-        self.open: dict[int, Any] = {}
-        self.pulled: set[int] = set()
-        self._radios: dict[int, HciRadio] = {}
+        super().__init__()
         self.accepted: list[Any] = []
         self.came = asyncio.Event()
         self._end = end
-
-    def radio(self, number: int) -> HciRadio:
-        if number not in self._radios:
-            self._radios[number] = HciRadio(lambda: self._open(number))
-        return self._radios[number]
-
-    async def _open(self, number: int) -> Controller:
-        if number in self.pulled:
-            raise UnavailableError("nothing is plugged in")
-        address = hci.Address(f"F0:F0:F0:F0:F0:{number:02X}")
-        emulated = Radio(f"controller {number}", link=self.link, public_address=address)
-        emulated.le_acl_data_packet_length = 251
-        device = self.open[number] = Device(
-            name="", address=address, host=Host(emulated, AsyncPipeSink(emulated))
-        )
-
-        async def close() -> None:
-            del self.open[number]
-            for connection in emulated.le_connections.values():  # the supervision time-out
-                connection.send_ll_control_pdu(ll.TerminateInd(hci.HCI_CONNECTION_TIMEOUT_ERROR))
-            self.link.remove_controller(emulated)
-            emulated.link = None  # type: ignore[assignment]  # what is left of it advertises no more
-
-        return Controller(device, close)
 
     def transport(self, number: int) -> BleTransport:
         return BleTransport(LIMITS, self.radio(number), search_s=2)
@@ -229,12 +178,11 @@ async def test_a_controller_that_is_pulled_out_breaks_its_links_and_serves_again
     listener = await room.listen(room.transport(1))
     here = await room.dial(2)
     there = await room.wait_accepted(1)
-    room.pulled.add(1)
     pulled = room.open[1]
-    pulled.host.on_transport_lost()
+    room.pull(1)
     assert isinstance(await there.closed, LinkBrokenError)
     assert isinstance(await here.closed, LinkBrokenError)
-    room.pulled.clear()
+    room.plug(1)
     again = await room.dial(2)
     assert room.open[1] is not pulled
     again.link.send(b"", b"again")

@@ -63,7 +63,7 @@ IMPORTERS = {
     "cryptography": "ockamlite.vault.primitives",
     "click": "ockamlite.cli",
     "bleak": "transports.ble",
-    "bumble": "transports.ble",
+    "bumble": "transports.ble boards.emulation.controllers",
     "dbus_fast": "transports.ble boards.emulation.fake_bluez",
     "serial_asyncio": "transports.serial",
     "gpiod": "boards.led",
