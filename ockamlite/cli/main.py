@@ -109,7 +109,7 @@ def _tell_usage(error: click.UsageError) -> int:
 def _one_line(text: str) -> str:
     """The text without line ends and other control characters: it may hold what a peer sent."""
     joined = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
 
 
 def _defect() -> int:

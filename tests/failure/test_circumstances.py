@@ -94,6 +94,38 @@ def test_a_clock_that_is_a_day_late_is_told_and_harms_nothing(
     assert run(*send, home=home).stdout == "X\n"
 
 
+def test_strangers_who_take_every_descriptor_cost_a_line_of_log_and_others_their_turn(
+    run: Any, serve: Any
+) -> None:
+    node = serve("node", "--listen", ANY, "--insecure", "--output", "json")
+    at = node.event("ready")["listening"][0]
+    resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (64, 64))
+    strangers = [socket.create_connection(("127.0.0.1", int(at.rpartition(":")[2]))) for _ in range(150)]
+    said = node.line_with("no more connections for now", "stderr")
+    for stranger in strangers:
+        stranger.close()
+    assert "too many open files" in said
+    assert run("send", f"{at},uppercase", "x").stdout == "X\n"
+    assert node.stop() == 0
+    rest = node.rest("stderr")
+    assert "Traceback" not in rest
+    assert len(rest.splitlines()) < 5
+
+
+def test_what_serves_may_open_more_files_than_is_usual(serve: Any) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard <= 1024:
+        pytest.skip("this machine allows no more")
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        node = serve("node", "--listen", ANY, "--insecure")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, ours)
+    node.line()
+    assert resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)[0] > 1024
+
+
 STRANGERS = {
     "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     "tls": bytes.fromhex("16030100c8010000c40303") + bytes(200),

@@ -109,4 +109,4 @@ def printable(text: str, keep: str = "\t") -> str:
     """The text with control characters escaped, but for those in ``keep``."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
+import resource
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +19,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 _CLOSE_S: Final = 1.9
 """After a signal we end within this time, closed or not."""
+
+
+_MOST_DESCRIPTORS: Final = 65_536
+"""What serves may open as many files and connections as the system lets it, and no more than this."""
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_SAY_EVERY_S: Final = 10.0
+"""What has run out is missed by every connection that comes; it is said this often."""
 
 
 class _EndedError(Exception):
@@ -50,14 +62,43 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
 
 def serve(work: Coroutine[Any, Any, None]) -> None:
     """Run what serves until SIGINT or SIGTERM, a clean end; a second one ends it at once."""
+    _allow_descriptors()
     try:
         asyncio.run(_run(work, serving=True))
     except _EndedError:
         return
 
 
+def _allow_descriptors() -> None:
+    """The usual limit of 1024 is one for programs that use select(); each connection needs two of ours."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as error:
+            logger.debug("the limit of open files stays at %d: %s", soft, error)
+
+
+class _Unhandled:
+    """Takes what nobody handled in the event loop: a defect, but for what the machine has run out of."""
+
+    def __init__(self) -> None:
+        self._said_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say it. The event loop accepts no more for a second, and asks hundreds of times each time."""
+        error = context.get("exception")
+        if not isinstance(error, OSError) or error.errno not in _EXHAUSTED:
+            loop.default_exception_handler(context)
+        elif loop.time() - self._said_at >= _SAY_EVERY_S:
+            self._said_at = loop.time()
+            logger.error("no more connections for now: %s (see ulimit -n)", os.strerror(error.errno).lower())
+
+
 async def _run(work: Coroutine[Any, Any, T], *, serving: bool) -> T:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_Unhandled())
     loop.set_default_executor(_Executor(thread_name_prefix="names"))
     task = asyncio.ensure_future(work)
     stopped: list[int] = []
