@@ -19,6 +19,7 @@ from ockamlite.paths import Opened, Path, open_hops
 from ockamlite.portals.inlet import FixedWay, Inlet, Way
 from ockamlite.portals.outlet import Outlet
 from ockamlite.portals.protocol import HEAD_BYTES
+from ockamlite.portals.session import Surroundings
 from ockamlite.relays.remote import RemoteRelay
 from ockamlite.relays.service import RelayService
 from ockamlite.routing.address import Address
@@ -88,7 +89,10 @@ class Node:
         self.identity = identity if identity is not None else LocalIdentity.ephemeral(int(time.time()))
         self._transports: dict[str, Transport] = {transport.kind: transport for transport in transports}
         self._on_event = on_event
-        self._shared = bytearray(HEAD_BYTES + max(limits.portal_chunk_bytes, limits.portal_bulk_chunk_bytes))
+        longest = max(limits.portal_chunk_bytes, limits.portal_bulk_chunk_bytes)
+        self._surroundings = Surroundings(
+            self.router, limits, self._emit, self._start, bytearray(HEAD_BYTES + longest)
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._links: set[Link] = set()
         self._listeners: list[Listener] = []
@@ -511,16 +515,7 @@ class Node:
         """
         self._check_running()
         where = _tcp(target)
-        outlet = Outlet(
-            self.router,
-            self.limits,
-            self._emit,
-            self._start,
-            self._shared,
-            Address.local(name),
-            where,
-            allowed,
-        )
+        outlet = Outlet(self._surroundings, Address.local(name), where, allowed)
         self._portals.append(outlet)
         return outlet
 
@@ -534,7 +529,7 @@ class Node:
         self._check_running()
         where = _tcp(bind, listening=True)
         found = FixedWay(way) if isinstance(way, Route) else way
-        inlet = Inlet(self.router, self.limits, self._emit, self._start, self._shared, found)
+        inlet = Inlet(self._surroundings, found)
         await inlet.listen(where, holder_of_port)
         self._portals.append(inlet)
         return inlet

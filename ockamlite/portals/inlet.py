@@ -11,20 +11,17 @@ from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError
 from ockamlite.events import Refused, SessionOpened
 from ockamlite.paths import Path
 from ockamlite.portals.protocol import DISCONNECT, PING, RESET, Kind, State, decode
-from ockamlite.portals.session import FlowUse, Session
+from ockamlite.portals.session import FlowUse, Session, Surroundings
 from ockamlite.portals.sockets import Acceptor, SocketTransport
 from ockamlite.routing.endpoint import HostPort, host_port_text
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import EMPTY_ROUTE, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
-    from ockamlite.events import OnEvent
-    from ockamlite.limits import Limits
     from ockamlite.routing.address import Address
     from ockamlite.routing.message import Flow
-    from ockamlite.routing.router import Router
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
@@ -71,23 +68,14 @@ class FixedWay:
 class Inlet:
     """A listening port whose connections continue at an outlet. Made by ``Node.inlet``."""
 
-    def __init__(
-        self,
-        router: Router,
-        limits: Limits,
-        on_event: OnEvent,
-        spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
-        shared: bytearray,
-        way: Way,
-    ) -> None:
+    def __init__(self, surroundings: Surroundings, way: Way) -> None:
         self.way = way
         self.sessions: set[Session] = set()
         self._host = ""
-        self._router = router
-        self._limits = limits
-        self._on_event = on_event
-        self._spawn = spawn
-        self._shared = shared
+        self._surroundings = surroundings
+        self._router = surroundings.router
+        self._limits = surroundings.limits
+        self._on_event = surroundings.on_event
         self._loop = asyncio.get_running_loop()
         self._count = 0
         self._acceptor = Acceptor(self._accepted)
@@ -131,13 +119,12 @@ class Inlet:
 
     def _accepted(self) -> Session:
         self._count += 1
-        session = InletSession(
-            self._count, self._router, self._limits, self._on_event, self._shared, self._closed, self
-        )
+        session = InletSession(self._count, self._surroundings, self)
         self.sessions.add(session)
         return session
 
-    def _closed(self, session: Session) -> None:
+    def closed(self, session: Session) -> None:
+        """A connection has ended."""
         self.sessions.discard(session)
         task = self._asking.pop(session, None)
         if task is not None:
@@ -152,7 +139,9 @@ class Inlet:
         if route is not None:
             self._ask(session, route)
         else:
-            self._asking[session] = self._spawn(self._ask_later(session), "inlet waits for its way")
+            self._asking[session] = self._surroundings.spawn(
+                self._ask_later(session), "inlet waits for its way"
+            )
 
     async def _ask_later(self, session: InletSession) -> None:
         try:
@@ -245,17 +234,8 @@ class Inlet:
 class InletSession(Session):
     """A client's connection."""
 
-    def __init__(
-        self,
-        number: int,
-        router: Router,
-        limits: Limits,
-        on_event: OnEvent,
-        shared: bytearray,
-        on_closed: Callable[[Session], None],
-        inlet: Inlet,
-    ) -> None:
-        super().__init__(number, router, limits, on_event, shared, on_closed)
+    def __init__(self, number: int, surroundings: Surroundings, inlet: Inlet) -> None:
+        super().__init__(number, surroundings, inlet.closed)
         self._inlet = inlet
         self._sign: Address | None = None
         """Where a sign of life of the peer is expected; None if we did not ask, or it has come."""

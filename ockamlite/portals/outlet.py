@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ockamlite.errors import AlreadyExistsError, DecodeError
 from ockamlite.events import Refused, SessionOpened
 from ockamlite.portals.protocol import DISCONNECT, PONG, Kind, State, decode
-from ockamlite.portals.session import Session
+from ockamlite.portals.session import Session, Surroundings
 from ockamlite.portals.sockets import Dial
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
@@ -16,13 +16,10 @@ from ockamlite.routing.tally import Tally
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
 
-    from ockamlite.events import OnEvent
-    from ockamlite.limits import Limits
     from ockamlite.routing.address import Address
     from ockamlite.routing.endpoint import HostPort
-    from ockamlite.routing.router import AccessControl, Router
+    from ockamlite.routing.router import AccessControl
     from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
@@ -35,29 +32,20 @@ class Outlet:
     """
 
     def __init__(
-        self,
-        router: Router,
-        limits: Limits,
-        on_event: OnEvent,
-        spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
-        shared: bytearray,
-        address: Address,
-        target: HostPort,
-        allowed: AccessControl | None,
+        self, surroundings: Surroundings, address: Address, target: HostPort, allowed: AccessControl | None
     ) -> None:
         self.address = address
         self.target = target
         self.sessions: set[Session] = set()
-        self._router = router
-        self._limits = limits
-        self._on_event = on_event
-        self._spawn = spawn
-        self._shared = shared
+        self._surroundings = surroundings
+        self._router = surroundings.router
+        self._limits = surroundings.limits
+        self._on_event = surroundings.on_event
         self._endpoint = f"tcp:{target}"
         self._count = 0
         self._malformed = Tally()
         self._dialling: dict[Session, Dial] = {}
-        router.add(address, self._handle, allowed=allowed)
+        self._router.add(address, self._handle, allowed=allowed)
 
     async def close(self) -> None:
         """Answer no more and end what runs; may be called twice."""
@@ -81,16 +69,7 @@ class Outlet:
             back = Route((self.address,))
             return self._router.deliver(Message(message.return_route, back, DISCONNECT))
         self._count += 1
-        session = OutletSession(
-            self._count,
-            self._router,
-            self._limits,
-            self._on_event,
-            self._shared,
-            self._closed,
-            self,
-            message.return_route,
-        )
+        session = OutletSession(self._count, self._surroundings, self, message.return_route)
         try:
             session.attach(message.flow, message.return_route)
         except AlreadyExistsError:
@@ -102,12 +81,13 @@ class Outlet:
             session,
             self._limits.portal_connect_s,
             lambda reason: self._cannot_reach(session, message, reason),
-            self._spawn,
+            self._surroundings.spawn,
         )
         dial.start()
         return None
 
-    def _closed(self, session: Session) -> None:
+    def closed(self, session: Session) -> None:
+        """A connection has ended."""
         self.sessions.discard(session)
         dial = self._dialling.pop(session, None)
         if dial is not None:
@@ -138,18 +118,8 @@ class Outlet:
 class OutletSession(Session):
     """A connection to a target."""
 
-    def __init__(
-        self,
-        number: int,
-        router: Router,
-        limits: Limits,
-        on_event: OnEvent,
-        shared: bytearray,
-        on_closed: Callable[[Session], None],
-        outlet: Outlet,
-        asked_by: Route,
-    ) -> None:
-        super().__init__(number, router, limits, on_event, shared, on_closed)
+    def __init__(self, number: int, surroundings: Surroundings, outlet: Outlet, asked_by: Route) -> None:
+        super().__init__(number, surroundings, outlet.closed)
         self.asked_by = asked_by
         """The route to the inlet that asked."""
         self._outlet = outlet

@@ -12,6 +12,7 @@ import math
 import socket
 import struct
 import termios
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from ockamlite.errors import NotFoundError, RemoteError
@@ -32,7 +33,7 @@ from ockamlite.routing.route import EMPTY_ROUTE, Route
 from ockamlite.wire.gate import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ockamlite.events import OnEvent
     from ockamlite.limits import Limits
@@ -49,6 +50,19 @@ _REST_S = 30.0
 _DELIVERED_LOOK_S = 0.2
 _OUR_ADDRESS_BYTES = 12
 """Length of the address of a session of ours; Rust's have 32. Ours go on listening after their end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a portal needs of the node it is in."""
+
+    router: Router
+    limits: Limits
+    on_event: OnEvent
+    spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
+    """Runs a task of the node's, with a name."""
+    shared: bytearray
+    """Where all connections read, each before the next: room for a message's head, then a chunk."""
 
 
 class FlowUse:
@@ -68,29 +82,21 @@ class FlowUse:
 class Session(asyncio.BufferedProtocol):
     """The protocol object of an application's connection."""
 
-    def __init__(
-        self,
-        number: int,
-        router: Router,
-        limits: Limits,
-        on_event: OnEvent,
-        shared: bytearray,
-        on_closed: Callable[[Session], None],
-    ) -> None:
+    def __init__(self, number: int, surroundings: Surroundings, on_closed: Callable[[Session], None]) -> None:
         self.number = number
         self.portal = Portal()
         self.flow: Flow | None = None
         self.use = FlowUse()
         self.remote = ""
         """The application's address."""
-        self._router = router
-        self._limits = limits
-        self._on_event = on_event
+        router = self._router = surroundings.router
+        limits = self._limits = surroundings.limits
+        self._on_event = surroundings.on_event
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
-        self._shared = shared
-        self._chunk = memoryview(shared)[HEAD_BYTES : HEAD_BYTES + limits.portal_chunk_bytes]
+        self._shared = surroundings.shared
+        self._chunk = memoryview(self._shared)[HEAD_BYTES : HEAD_BYTES + limits.portal_chunk_bytes]
         self._filled_at = -math.inf
         """When the application last filled a chunk."""
         self._peer_route = EMPTY_ROUTE
