@@ -103,7 +103,7 @@ class DatagramSocket:
                 return size, Remote(address, _INFO_4.pack(0, ours, bytes(4)))
             if (level, kind) == (socket.IPPROTO_IPV6, _ipv6("IPV6_PKTINFO")) and len(data) >= _INFO_6.size:
                 ours, interface = _INFO_6.unpack_from(data)
-                return size, Remote(address, _from_ipv6(ours, interface))
+                return size, Remote(address, answers_from(ours, interface))
         return size, Remote(address)
 
     def send(self, datagram: bytes, remote: Remote | None) -> bool:
@@ -143,6 +143,8 @@ def is_refusal(error: OSError) -> bool:
 
 def _ask_for_ours(sock: socket.socket, family: int) -> bool:
     """Let each datagram tell which of our addresses it was sent to; False where that is not known how."""
+    if not hasattr(sock, "recvmsg_into"):
+        return False
     if family == socket.AF_INET6 and hasattr(socket, "IPV6_RECVPKTINFO"):
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         return True
@@ -156,8 +158,8 @@ def _ipv6(name: str) -> int:
     return int(getattr(socket, name, -1))
 
 
-def _from_ipv6(ours: bytes, interface: int) -> bytes:
-    """What makes an answer leave from ``ours``; nothing for a group's address, from which none may."""
+def answers_from(ours: bytes, interface: int) -> bytes:
+    """What makes an answer leave from the IPv6 address ``ours``; nothing for that of a group."""
     if ours[0] == 0xFF:
         return b""
     prefix, mask = _LINK_LOCAL
