@@ -121,11 +121,10 @@ class BleakCentral:
             await client.connect()
             await connection.open(client)
         except FAILURES as error:
-            await _leave(client)
-            await _forget(client, device)
+            await _leave(client, device)
             raise _failed(error, self._adapter) from error
         except (OckamError, asyncio.CancelledError):
-            await _leave(client)
+            await _leave(client, device)
             raise
         return connection
 
@@ -134,14 +133,19 @@ class BleakCentral:
         raise UnavailableError(f"bleak cannot advertise {name!r}")
 
 
-async def _forget(client: BleakClient, device: Advertisement) -> None:
-    """Let BlueZ forget a device, of which it may have wrong ideas; one that its user has chosen stays.
+async def _leave(client: BleakClient, device: Advertisement) -> None:
+    """Disconnect, and let BlueZ forget the device, unless its user has chosen it.
 
     While BlueZ remembers a device that it was connected to, it lists the services of then, whatever is
     advertised, and does not signal its MTU.
     """
     details = getattr(device.handle, "details", None)
     props = details.get("props", {}) if isinstance(details, dict) else {}
+    try:
+        async with asyncio.timeout(_DISCONNECT_S):
+            await client.disconnect()
+    except FAILURES as error:
+        logger.debug("not disconnected in order: %s", error)
     if props.get("Paired", True) or props.get("Trusted", True):
         return
     try:
@@ -149,14 +153,6 @@ async def _forget(client: BleakClient, device: Advertisement) -> None:
             await client.unpair()
     except (*FAILURES, NotImplementedError) as error:
         logger.debug("%s was not forgotten: %s", device.address, error)
-
-
-async def _leave(client: BleakClient) -> None:
-    try:
-        async with asyncio.timeout(_DISCONNECT_S):
-            await client.disconnect()
-    except FAILURES as error:
-        logger.debug("not disconnected in order: %s", error)
 
 
 def _is_busy(error: BaseException) -> bool:
@@ -255,10 +251,9 @@ class BleakConnection(QueuedConnection):
         return f"writing to the device failed: {text}"
 
     async def leave(self) -> None:
-        """Disconnect, and leave nothing that the next connection could be misled by."""
+        """Disconnect."""
         if self._client is not None:
-            await _leave(self._client)
-            await _forget(self._client, self._device)
+            await _leave(self._client, self._device)
 
     def disconnected(self, _: BleakClient) -> None:
         """The device, the daemon or the adapter is gone."""
