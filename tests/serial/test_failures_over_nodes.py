@@ -277,6 +277,30 @@ def test_what_is_sent_while_the_cable_is_out_is_reported_and_not_swallowed() -> 
     at_site(body)
 
 
+@pytest.mark.parametrize("cut", [GATEWAY, LAPTOP])
+def test_a_wire_that_breaks_one_way_is_told_at_both_ends_and_asked_questions_end(cut: int) -> None:
+    async def body(site: Site) -> None:
+        await site.start()
+        await site.tell(0, b"before")
+        site.line.wires[cut].is_cut = True
+        began, route = now(), await site.path.wait(1)
+        with pytest.raises(OckamError, match="nothing heard for 15 s|closed by the other side"):
+            await site.laptop.ask(route / "ledger", NUMBER.pack(1, 0) + bytes(900), timeout_s=60)
+        await until(lambda: all(site.down))
+        assert now() - began < 25
+        # Who hears nothing says so, and the other end hears that.
+        told = ["nothing heard for 15 s", "closed by the other side"]
+        assert [site.down[1 - cut][0], site.down[cut][0]] == told
+        await asyncio.sleep(30)
+        assert site.path.current is None
+        site.line.wires[cut].is_cut = False
+        await site.tell(2, b"after")
+        kept = [NUMBER.unpack_from(came)[0] for came in site.ledger]
+        assert kept == ([0, 1, 2] if cut == GATEWAY else [0, 2])
+
+    at_site(body)
+
+
 # -- noise -----------------------------------------------------------------------------------------
 
 
