@@ -98,7 +98,7 @@ async def _first_byte(network: Network) -> float:
 
 
 def _real(run: Run, what: str, radios: Callable[[], tuple[Any, Any]]) -> list[Figure]:
-    rates = [asyncio.run(_through(radios, run.size(8_000_000))) for _ in range(run.rounds)]
+    rates = [asyncio.run(_through(radios, run.size(4_000_000))) for _ in range(run.rounds)]
     return [
         Figure.rate(f"{what}, {way}", values, least=_TIER_A)
         for way, values in zip(("up", "down"), zip(*rates, strict=True), strict=True)

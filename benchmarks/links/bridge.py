@@ -19,7 +19,7 @@ from benchmarks.tunnels.ockamlite import Ockamlite
 if TYPE_CHECKING:
     from benchmarks.tables import Table
 
-_CASES = ((115_200, 160_000, 15.0), (921_600, 800_000, None))
+_CASES = ((115_200, 160_000, 15.0), (921_600, 400_000, None))
 
 
 def bridge(run: Run) -> Table:
