@@ -109,6 +109,17 @@ async def test_a_device_whose_services_bluez_remembers_wrongly_is_found_again(ce
         await made.leave()
 
 
+@needs_bus
+async def test_a_device_that_did_not_show_our_service_is_found_again(centrals: Centrals) -> None:
+    centrals.daemon.faults.stale_services = True
+    centrals.daemon.faults.early_services = 1
+    await centrals.listen()
+    with pytest.raises(ConnectFailedError, match="does not show our service"):
+        await centrals.connect("hci1")
+    made = await centrals.connect("hci1")
+    await made.leave()
+
+
 @pytest.mark.parametrize(
     ("version", "several"),
     [(None, False), ((5, 66), False), ((5, 76), False), ((5, 77), True), ((6, 0), True)],

@@ -6,10 +6,11 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
+from ockamlite.limits import LIMITS
 from tests.ble.qemu.guest.commands import Command, transfer
 from tests.ble.qemu.guest.services import block
 from tests.ble.qemu.guest.world import ADAPTERS, ALL_ON, DIALLER, LISTENER, NAME, SECOND
-from transports.ble import gatt
+from transports.ble import BleTransport, gatt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,12 +34,12 @@ async def a_command_listens(world: World) -> None:
     await world.outlet()
 
 
-async def a_scan_tells_its_name(world: World) -> str:
-    scan = await Command.start("scan", "ble", "--seconds", "5")
-    assert await scan.result() == 0
-    found = [event for event in scan.events if event.get("name") == NAME]
-    assert found, scan.events
-    return str(found[0])
+async def a_scan_hears_its_name(world: World) -> str:
+    await world.outlet()
+    heard: list[gatt.Advertisement] = []
+    await BleTransport(LIMITS).scan(lambda device: bool(heard.append(device)) or True, adapter=DIALLER)
+    assert heard[0].name == NAME
+    return f"{heard[0].name} at {heard[0].address}"
 
 
 async def a_portal_moves_every_octet(world: World) -> str:
@@ -138,7 +139,7 @@ async def what_is_wrong_is_told(world: World) -> str:
 ALL: Final[tuple[Check, ...]] = (
     adapters_come_up,
     a_command_listens,
-    a_scan_tells_its_name,
+    a_scan_hears_its_name,
     a_portal_moves_every_octet,
     a_second_central_waits_and_disturbs_nobody,
     a_central_that_ended_dials_again,
