@@ -378,6 +378,42 @@ async def test_a_connection_that_somebody_else_made_is_not_taken_for_the_one_tha
     await room.end(listener, here)
 
 
+async def test_answers_without_sense_of_a_hostile_device_are_errors_of_bleak(room: Room) -> None:
+    listener = await room.listen(room.transport(1))
+    client, scanner = backends(room.radio(2))
+    device = await BleakScanner.find_device_by_name("pi", backend=scanner)
+    assert device is not None
+    server = room.open[1].gatt_server
+    sensible, draw, seen = server.send_response, random.Random(11), set()
+
+    def senseless(bearer: Any, response: Any) -> None:
+        data = bytearray(bytes(response))
+        match draw.randrange(8):
+            case 0:
+                data[1] = draw.choice((0, 1, 2, 3, 5, 7, 20, 255))  # how long each part of a list is
+            case 1:
+                del data[draw.randrange(1, len(data)) :]
+            case 2:
+                data[draw.randrange(1, len(data))] = draw.randrange(256)
+            case _:
+                pass
+        server.send_gatt_pdu(bearer, bytes(data))
+
+    server.send_response = senseless
+    for _ in range(50):
+        try:
+            async with asyncio.timeout(0.1), BleakClient(device, backend=client) as central:
+                await central.read_gatt_char(gatt.INFO)
+        except (BleakError, TimeoutError) as error:
+            seen.add(type(error))
+    assert BleakError in seen
+    server.send_response = sensible
+    here = await room.dial(2)
+    here.link.send(b"", b"hello")
+    assert await (await room.wait_accepted(1)).wait_frames(1) == [b"hello"]
+    await room.end(listener, here)
+
+
 async def test_an_attempt_that_is_cancelled_leaves_the_controller_fit_for_the_next_one(room: Room) -> None:
     listener = await room.listen(room.transport(1))
     radio = room.radio(2)

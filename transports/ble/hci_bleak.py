@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import bumble.att
@@ -326,3 +327,5 @@ class BumbleClient(BaseBleakClient):
             return asking.result()
         except FAILURES as error:
             raise _told(error) from error
+        except (ValueError, LookupError, struct.error) as error:
+            raise BleakError(f"the device's answer has no sense: {error}") from error
