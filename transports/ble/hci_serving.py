@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LEAVE_S: Final = 5.0
+_ANSWER_S: Final = 5.0
+"""How long a controller may take to answer; one that was pulled out never does."""
 _ADVERTISING_MS: Final = 100.0
 _SHORT_NAME_BYTES: Final = 8
 """A name that has room beside the service's UUID; a longer one is told to who asks for it."""
@@ -60,7 +61,7 @@ async def disconnect(link: Any) -> None:
     if link.device.connections.get(link.handle) is not link:
         return
     try:
-        async with asyncio.timeout(_LEAVE_S):
+        async with asyncio.timeout(_ANSWER_S):
             await link.disconnect()
     except FAILURES as error:
         logger.debug("not disconnected in order: %s", error)
@@ -99,20 +100,21 @@ class GattService:
             raise UnavailableError(f"this controller advertises as {self._name!r} already")
         self._name, self._accept = name, accept
         try:
-            async with self._advertising:
+            async with asyncio.timeout(_ANSWER_S), self._advertising:
                 await self._advertise()
         except FAILURES as error:
             self._accept = None
-            raise UnavailableError(f"the controller does not advertise: {error}") from error
+            reason = str(error) or f"no answer within {_ANSWER_S:g} s"
+            raise UnavailableError(f"the controller does not advertise: {reason}") from error
 
     async def shut(self) -> None:
         """Advertise no more."""
         self._accept = None
-        async with self._advertising:
-            try:
+        try:
+            async with asyncio.timeout(_ANSWER_S), self._advertising:
                 await self._device.stop_advertising()
-            except FAILURES as error:
-                logger.debug("advertising was not ended: %s", error)
+        except FAILURES as error:
+            logger.debug("advertising was not ended: %s", error)
 
     async def _advertise(self) -> None:
         advertised = [
@@ -136,16 +138,17 @@ class GattService:
             self._spawn(self._restart_advertising())
 
     async def _restart_advertising(self) -> None:
-        async with self._advertising:
+        try:
+            async with asyncio.timeout(_ANSWER_S), self._advertising:
+                self._again_due = False
+                if self._accept is not None and self._radio.is_open(self._device):
+                    await self._device.stop_advertising()
+                    await self._advertise()
+        except FAILURES as error:
+            # It has as many connections as it takes; when one of them ends, this is tried again.
+            logger.debug("not advertised again: %s", error)
+        finally:
             self._again_due = False
-            if self._accept is None or not self._radio.is_open(self._device):
-                return
-            try:
-                await self._device.stop_advertising()
-                await self._advertise()
-            except FAILURES as error:
-                # It has as many connections as it takes; when one of them ends, this is tried again.
-                logger.debug("not advertised again: %s", error)
 
     # -- centrals ---------------------------------------------------------------------------------
 
