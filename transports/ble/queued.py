@@ -37,6 +37,7 @@ class QueuedConnection(ABC):
         self._wake = asyncio.Event()
         self._gone = False
         self._closing = False
+        self._leaving = False
         self._task: asyncio.Task[None] | None = None
 
     # -- for who knows the library --------------------------------------------------------------
@@ -105,10 +106,10 @@ class QueuedConnection(ABC):
     def abort(self) -> None:
         """Disconnect."""
         self._closing = self._gone = True
-        if self._task is not None:
-            self._task.cancel()
-        else:
+        if self._task is None:
             self._begin()
+        elif not self._leaving:
+            self._task.cancel()
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -134,6 +135,8 @@ class QueuedConnection(ABC):
         except self.failures as failure:
             error = LinkBrokenError(GONE if self._gone else self.why(failure))
         finally:
+            # To disconnect may take longer than it takes until somebody aborts.
+            self._leaving = True
             await self.leave()
             if not self._closing:
                 error = error or LinkBrokenError(GONE)
