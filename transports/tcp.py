@@ -211,7 +211,7 @@ class TcpLink(asyncio.BufferedProtocol):
     def send(self, head: bytes, payload: bytes | bytearray | memoryview) -> Gate | None:
         """Send one frame."""
         transport = self._transport
-        if self._closing or transport is None:
+        if self._closing or transport is None or transport.is_closing():
             return None
         size = len(head) + len(payload)
         if size > self._limits.message_bytes:

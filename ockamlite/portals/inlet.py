@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _DOUBT: Final = 0.75
 """After this part of the time for an answer we ask whether anybody is there at all."""
+_SETTLED: Final = 0.25
+"""After this part of it nothing moves any more that moved by itself."""
 _LOOKS: Final = 8
 """How often we look, within that time, who still waits."""
 _ECHO: Final = Route.of("echo")
@@ -283,6 +285,9 @@ class InletSession(Session):
         if waited_s >= limit:
             self._no_answer(limit)
             return
+        if waited_s < _SETTLED * limit:
+            # What was under way when a peer died was still counted; that is no sign of life.
+            self._use_before = (self.use.open, self.use.moved_bytes)
         if waited_s >= _DOUBT * limit and not self._doubted:
             self._doubted = True
             self._ask_for_a_sign()

@@ -44,6 +44,7 @@ class Outlet:
         self._endpoint = f"tcp:{target}"
         self._count = 0
         self._malformed = Tally()
+        self._refused = Tally()
         self._dialling: dict[Session, Dial] = {}
         self._router.add(address, self._handle, allowed=allowed)
 
@@ -110,8 +111,12 @@ class Outlet:
 
     def _refuse(self, message: Message, reason: str) -> None:
         """Say why here. An inlet of ours that is told closes its client at once, one of Rust's in time."""
-        logger.warning("outlet %s: %s", self.address.name, reason)
         peer = message.flow.peer if message.flow is not None else None
+        if peer is None:
+            if not self._refused.add():
+                return  # strangers can ask as often as they like
+            reason = f"{reason} ({self._refused.count} strangers refused so far)"
+        logger.warning("outlet %s: %s", self.address.name, reason)
         self._on_event(Refused(str(peer) if peer is not None else None, self._endpoint, reason))
 
 

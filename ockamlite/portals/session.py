@@ -48,6 +48,11 @@ _QUICK_S = 0.004
 _REST_S = 30.0
 """How long we go on sending to a peer that ended its side, if it may be one that listens no more."""
 _DELIVERED_LOOK_S = 0.2
+_FIRST_BYTES = 4096
+"""Read at a time until it is known how quickly that goes out."""
+_LEAST_BYTES = 1024
+_MESSAGE_S = 1.0
+"""How long one message may keep a slow way busy: the channel's signs of life wait behind it."""
 _OUR_ADDRESS_BYTES = 12
 """Length of the address of a session of ours; Rust's have 32. Ours go on listening after their end."""
 
@@ -96,9 +101,12 @@ class Session(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._shared = surroundings.shared
-        self._chunk = memoryview(self._shared)[HEAD_BYTES : HEAD_BYTES + limits.portal_chunk_bytes]
+        first = min(_FIRST_BYTES, limits.portal_chunk_bytes)
+        self._chunk = memoryview(self._shared)[HEAD_BYTES : HEAD_BYTES + first]
         self._filled_at = -math.inf
         """When the application last filled a chunk."""
+        self._waited = False
+        """It had to wait for the way since then."""
         self._peer_route = EMPTY_ROUTE
         self._transport: asyncio.Transport | None = None
         self._gate = Gate(self._loop)
@@ -370,15 +378,21 @@ class Session(asyncio.BufferedProtocol):
         gate = self.send(memoryview(self._shared)[start : HEAD_BYTES + nbytes])
         if gate is not None:
             self._pause(gate)
-        if nbytes >= self._limits.portal_chunk_bytes:
+        if nbytes == len(self._chunk):
             self._fit_chunk()
 
     def _fit_chunk(self) -> None:
-        """Read more at a time while what is read goes out quickly."""
+        """Read more at a time while it goes out quickly, and no more than a slow way takes in a moment."""
         now, limits = self._loop.time(), self._limits
-        is_quick = now - self._filled_at < _QUICK_S
-        self._filled_at = now
-        size = limits.portal_bulk_chunk_bytes if is_quick else limits.portal_chunk_bytes
+        took, self._filled_at = now - self._filled_at, now
+        waited, self._waited = self._waited, False
+        size = len(self._chunk)
+        if took < _QUICK_S:
+            size = min(2 * size, limits.portal_bulk_chunk_bytes)
+        elif not waited or took < _MESSAGE_S / 2:
+            size = min(2 * size, limits.portal_chunk_bytes)
+        elif took > _MESSAGE_S:
+            size = max(_LEAST_BYTES, int(size * _MESSAGE_S / took))
         if size != len(self._chunk):
             self._chunk = memoryview(self._shared)[HEAD_BYTES : HEAD_BYTES + size]
 
@@ -454,7 +468,7 @@ class Session(asyncio.BufferedProtocol):
     def _pause(self, gate: Gate) -> None:
         if self._held or self._transport is None:
             return
-        self._held = True
+        self._held = self._waited = True
         self._transport.pause_reading()
         gate.when_open(self._go_on)
 

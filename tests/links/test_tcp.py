@@ -302,6 +302,9 @@ class Pipe:
     def set_write_buffer_limits(self, high: int, low: int) -> None:
         pass
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
 
 @pytest.mark.parametrize(("bytes_per_s", "lives"), [(1000, False), (2000, False), (4000, True)])
 async def test_a_slow_peer_lives_if_it_takes_a_buffers_worth_in_the_time_of_a_stall(

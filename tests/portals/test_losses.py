@@ -279,6 +279,7 @@ async def test_a_channel_on_which_something_moves_is_kept(net: Any) -> None:
     await asyncio.sleep(0)
     while len(portal.inlet.sessions) < 2:
         await asyncio.sleep(0.001)
+    await asyncio.sleep(0.2)  # what moves sooner may have been under way when a peer died
     moving_writer.write(b"y")
     with pytest.raises(ConnectionError):
         await reader.readexactly(1)

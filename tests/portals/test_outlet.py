@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import socket
+from typing import TYPE_CHECKING, Any
 
 from tests.portals.connections import ends
+
+if TYPE_CHECKING:
+    import pytest
 
 
 async def test_an_outlet_opens_no_more_connections_than_allowed_and_says_so(net: Any) -> None:
@@ -29,3 +33,17 @@ async def test_an_outlet_opens_no_more_connections_than_allowed_and_says_so(net:
     assert await reader.readexactly(5) == b"again"
     writer.close()
     await portal.is_clean()
+
+
+async def test_strangers_who_ask_for_a_dead_target_for_ever_fill_no_log(
+    net: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        portal = await net.portal(nobody.getsockname()[1], secure=False)
+        for _ in range(20):
+            reader, writer = await portal.client()
+            await ends(reader)
+            writer.close()
+    told = [record for record in caplog.records if record.name.endswith("outlet")]
+    assert len(told) == len(portal.gateway.events("refused")) == 5  # the 1st, 2nd, 4th, 8th and 16th
