@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from ockamlite.errors import OckamError
 from transports.ble.queued import QueuedConnection
+
+if TYPE_CHECKING:
+    from ockamlite.errors import OckamError
 
 
 class Slow(QueuedConnection):
