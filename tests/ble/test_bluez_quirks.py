@@ -13,6 +13,7 @@ from boards.emulation.fake_bluez.private_bus import VARIABLE, PrivateBus
 from ockamlite.limits import LIMITS
 from ockamlite.routing.endpoint import Endpoint
 from transports.ble import BleTransport, gatt, peripheral
+from transports.ble.bluez import is_not_running
 from transports.ble.bluez_quirks import installed_version, serves_several
 from transports.ble.radio import ConnectFailedError
 from transports.ble.system import SystemRadio
@@ -149,6 +150,21 @@ async def test_a_machine_without_the_tool_has_no_known_version(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert await installed_version() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_so"),
+    [
+        ("org.freedesktop.DBus.Error.ServiceUnknown", True),
+        ("org.freedesktop.DBus.Error.NameHasNoOwner", True),
+        ("org.freedesktop.DBus.Error.Spawn.ExecFailed", True),
+        ("org.freedesktop.systemd1.NoSuchUnit", True),
+        ("org.bluez.Error.NotReady", False),
+        ("", False),
+    ],
+)
+def test_a_bluetoothd_that_the_bus_could_not_start_does_not_run(error: str, is_so: bool) -> None:
+    assert is_not_running(error) is is_so
 
 
 def test_what_a_busy_peripheral_says_is_understood() -> None:

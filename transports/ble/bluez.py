@@ -97,11 +97,17 @@ def device_address(path: str) -> str:
     return path.rpartition("/dev_")[2].replace("_", ":")
 
 
+def is_not_running(error: str) -> bool:
+    """True if a D-Bus error says that bluetoothd neither runs nor could be started."""
+    started = ("org.freedesktop.DBus.Error.Spawn.", "org.freedesktop.systemd1.")
+    return error.startswith(started) or error.endswith((".ServiceUnknown", ".NameHasNoOwner"))
+
+
 def registering_failed(reply: Message, adapter: str) -> UnavailableError:
     """What it means that bluetoothd refuses us."""
     error = reply.error_name or ""
     text = str(reply.body[0]) if reply.body else error
-    if error.endswith(("ServiceUnknown", "NameHasNoOwner")):
+    if is_not_running(error):
         return unavailable.no_daemon()
     if error.endswith("AccessDenied"):
         return unavailable.denied()

@@ -22,6 +22,7 @@ from dbus_fast.errors import AuthError, DBusError
 
 from ockamlite.errors import OckamError, UnavailableError
 from transports.ble import unavailable
+from transports.ble.bluez import is_not_running
 from transports.ble.bluez_quirks import present_mtu
 from transports.ble.gatt import (
     ATT_HEAD_BYTES,
@@ -190,7 +191,7 @@ def _unavailable(error: BaseException, adapter: str) -> UnavailableError:
         return unavailable.no_bus()
     if isinstance(error, BleakDBusError):
         name = error.dbus_error
-        if name.endswith("ServiceUnknown"):
+        if is_not_running(name):
             return unavailable.no_daemon()
         if name.endswith("NotReady"):
             return unavailable.powered_off()
