@@ -7,6 +7,7 @@ and the bytes that remain bound what a peer can make us build. Only this module 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias, cast
 
 import cbor2
@@ -31,6 +32,7 @@ def encode(value: Encodable) -> bytes:
     return cbor2.dumps(value)
 
 
+@lru_cache(maxsize=1024)
 def bytes_head(length: int) -> bytes:
     """The bytes in front of a byte string of ``length`` bytes."""
     if length < 24:

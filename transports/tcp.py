@@ -24,7 +24,7 @@ from ockamlite.errors import (
 from ockamlite.routing.endpoint import Endpoint, HostPort
 from ockamlite.routing.tally import Tally
 from ockamlite.wire.failures import cannot_listen, describe
-from ockamlite.wire.framing import LENGTH, LENGTH_BYTES, VERSION, check_version, frame_length
+from ockamlite.wire.framing import LENGTH, LENGTH_BYTES, VERSION, check_length, check_version
 from ockamlite.wire.gate import Gate
 from ockamlite.wire.ports import holder_of_port
 
@@ -51,7 +51,8 @@ class _Shared:
     """What the links of a transport share: the buffer they read into, and room for long frames."""
 
     def __init__(self, limits: Limits) -> None:
-        self.buffer = bytearray(_READ_BYTES)
+        self.view = memoryview(bytearray(_READ_BYTES))
+        """Where they all read, each before the next."""
         self.room = limits.long_frames_bytes
         self.long: dict[TcpLink, int] = {}
         """Who has begun a long frame, in this order, and the bytes of its buffer."""
@@ -284,9 +285,11 @@ class TcpLink(asyncio.BufferedProtocol):
         """Room behind what has come of an unfinished frame."""
         if self._long is not None:
             return memoryview(self._long)[self._long_bytes :]
-        tail, buffer = self._tail, self._shared.buffer
+        tail, buffer = self._tail, self._shared.view
+        if not tail:
+            return buffer
         buffer[: len(tail)] = tail
-        return memoryview(buffer)[len(tail) :]
+        return buffer[len(tail) :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on the frames that are whole."""
@@ -294,7 +297,7 @@ class TcpLink(asyncio.BufferedProtocol):
         if long is None:
             end = len(self._tail) + nbytes
             self._tail = b""
-            self._take(memoryview(self._shared.buffer)[:end])
+            self._take(self._shared.view[:end])
             return
         self._long_bytes += nbytes
         if self._long_bytes == self._long_whole:
@@ -340,7 +343,7 @@ class TcpLink(asyncio.BufferedProtocol):
     # -- inside ---------------------------------------------------------------------------------
 
     def _take(self, data: memoryview) -> None:
-        at, end, stop = 0, len(data), 0
+        at, end, stop, limit = 0, len(data), 0, self._limits.message_bytes
         try:
             if not self._version_seen and end:
                 check_version(data[0])
@@ -349,7 +352,10 @@ class TcpLink(asyncio.BufferedProtocol):
             receiver = self._receiver
             while not self._held and end - at >= LENGTH_BYTES and receiver is not None:
                 body = at + LENGTH_BYTES
-                stop = body + frame_length(data, at, limit=self._limits.message_bytes)
+                length: int = LENGTH.unpack_from(data, at)[0]
+                if not 0 < length <= limit:
+                    check_length(length, limit)
+                stop = body + length
                 if stop > end:
                     break
                 gate = receiver.frame_received(data[body:stop])
@@ -364,7 +370,7 @@ class TcpLink(asyncio.BufferedProtocol):
             self._long_whole = stop - at
             self._grow_long(data[at:end])
         else:
-            self._tail = bytes(data[at:end])
+            self._tail = bytes(data[at:end]) if at < end else b""
         if self._held or not (self._tail or self._long or not self._version_seen):
             self._began = math.inf
         elif at or self._began == math.inf:

@@ -63,7 +63,10 @@ def decode(message: bytes | bytearray | memoryview) -> tuple[Kind, memoryview, i
         raise DecodeError(f"portal message of unknown kind {tag}")
     if tag != _PAYLOAD:
         return _KINDS[tag], view[:0], None
-    size, at = decode_uint(view, 1)
+    if len(view) > 1 and view[1] < 0x80:  # as most are that somebody typed
+        size, at = view[1], 2
+    else:
+        size, at = decode_uint(view, 1)
     end = at + size
     if end > len(view):
         raise DecodeError(f"portal payload of {size} bytes ends early")
@@ -125,22 +128,20 @@ class Portal:
                 that data is missing, which the application must be told.
         """
         kind, data, counter = decode(message)
-        match kind:
-            case Kind.PAYLOAD if message == RESET and self.state is State.OPEN:
+        if kind is Kind.PAYLOAD:
+            if counter is not None and self.state is State.OPEN and message == RESET:
                 raise ResetError("reset by the peer")
-            case Kind.PAYLOAD:
-                if self.state is not State.OPEN or self.remote_done:
-                    raise ProtocolError(f"payload in state {self.state.value}")
-                if counter is not None:
-                    if counter != self._expected:
-                        raise MissingDataError(f"packet {counter} came instead of {self._expected}")
-                    self._expected = (self._expected + 1) & 0xFFFF
-                self.received_bytes += len(data)
-            case Kind.DISCONNECT:
-                self.remote_done = True
-            case Kind.PONG | Kind.PING:
-                if self.state is not State.WAITING:
-                    raise ProtocolError(f"{kind.name.lower()} in state {self.state.value}")
+            if self.state is not State.OPEN or self.remote_done:
+                raise ProtocolError(f"payload in state {self.state.value}")
+            if counter is not None:
+                if counter != self._expected:
+                    raise MissingDataError(f"packet {counter} came instead of {self._expected}")
+                self._expected = (self._expected + 1) & 0xFFFF
+            self.received_bytes += len(data)
+        elif kind is Kind.DISCONNECT:
+            self.remote_done = True
+        elif self.state is not State.WAITING:
+            raise ProtocolError(f"{kind.name.lower()} in state {self.state.value}")
         return kind, data
 
 

@@ -282,16 +282,15 @@ class Session(asyncio.BufferedProtocol):
         except RemoteError as error:
             logger.debug("session %d: %s", self.number, error)
             return None
-        match kind:
-            case Kind.PAYLOAD:
-                self.use.moved_bytes += len(data)
-                return self._to_application(data)
-            case Kind.DISCONNECT:
-                self.peer_finished()
-            case Kind.PONG:
-                self.pong_received(message)
-            case Kind.PING:
-                logger.debug("session %d: ping ignored", self.number)
+        if kind is Kind.PAYLOAD:
+            self.use.moved_bytes += len(data)
+            return self._to_application(data)
+        if kind is Kind.DISCONNECT:
+            self.peer_finished()
+        elif kind is Kind.PONG:
+            self.pong_received(message)
+        else:
+            logger.debug("session %d: ping ignored", self.number)
         return None
 
     def pong_received(self, message: Message) -> None:

@@ -126,7 +126,8 @@ def decode_application_head(
     else:
         return _any_application_head(plaintext)
     start, end = bytes_at(plaintext, at)
-    bytes_at(plaintext, end)
+    if plaintext[end : end + 1] != NO_PADDING:
+        bytes_at(plaintext, end)
     return onward, return_route, start, end
 
 

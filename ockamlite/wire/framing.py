@@ -33,13 +33,11 @@ def check_version(byte: int) -> None:
     raise DecodeError(f"first byte {byte:#04x} is not Ockam's version 1: {guess}")
 
 
-def frame_length(data: memoryview, at: int, *, limit: int = LIMITS.message_bytes) -> int:
-    """The length of the frame whose head stands at ``at``.
+def check_length(length: int, limit: int = LIMITS.message_bytes) -> None:
+    """Check the length in the head of a frame.
 
     Raises:
         DecodeError: zero, or more than ``limit`` bytes.
     """
-    length: int = LENGTH.unpack_from(data, at)[0]
     if not 0 < length <= limit:
         raise DecodeError(f"frame of {length} bytes, allowed are 1 to {limit}")
-    return length
