@@ -181,6 +181,7 @@ async def test_the_main_job_prints_what_the_readme_shows(
         ("make check", "/bin/python -m mypy"),
         ("make interop", "/bin/python -m pytest tests/interop"),
         ("make bench", "/bin/python -m benchmarks --markdown docs/performance.md"),
+        ("make qemu", "/bin/python -m tests.ble.qemu --markdown docs/ble-tiers.md"),
     ],
 )
 def test_a_make_command_of_the_readme_runs_what_it_says(command: str, runs: str) -> None:
@@ -193,7 +194,7 @@ def test_the_readme_names_no_other_command_of_this_machine() -> None:
     typed = [
         typed.command for block in blocks(README, "console") for typed in console(block) if not typed.machine
     ]
-    assert set(typed) == {"make demo", "make test", "make check", "make interop", "make bench"}
+    assert set(typed) == {"make demo", "make test", "make check", "make interop", "make bench", "make qemu"}
 
 
 def test_the_python_of_the_readme_is_the_first_example() -> None:
