@@ -83,6 +83,11 @@ class TappedLink:
         assert self._receiver is not None  # noqa: S101  (the link was started with it)
         return self._receiver.frame_received(frame)
 
+    def messages_lost(self) -> None:
+        """Hand on that some are missing."""
+        assert self._receiver is not None  # noqa: S101  (the link was started with it)
+        self._receiver.messages_lost()
+
     def link_closed(self, error: OckamError | None) -> None:
         """Hand the end on."""
         reason = str(error) if error is not None else "closed here"

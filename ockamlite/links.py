@@ -189,6 +189,10 @@ class Link:
         if self._dropped.add():
             logger.info("message from %s ignored: %s (%d so far)", self.remote, reason, self._dropped.count)
 
+    def messages_lost(self) -> None:
+        """What needs all messages of the link, and has nothing to tell it that some are missing, ends."""
+        self.flow.lost_messages()
+
     def link_closed(self, error: OckamError | None) -> None:
         """Take the link out of the node."""
         reason = str(error) if error is not None else "closed here"

@@ -169,11 +169,19 @@ class UdpLink:
             self._heartbeat(*item)
             waiting = None
         if self.path.speaks_heartbeats:
-            for released in self._sequence.arrived(number, waiting, self._loop.time()):
+            lost = self._sequence.lost
+            items = self._sequence.arrived(number, waiting, self._loop.time())
+            self._tell_lost(lost)
+            for released in items:
                 self._taken(released)
         elif waiting is not None:
             # Other nodes of Ockam number the messages to all their peers in one row: gaps mean nothing.
             self._taken(waiting)
+
+    def _tell_lost(self, before: int) -> None:
+        """Tell the receiver if more is missing than before, ahead of what comes behind the gap."""
+        if self._sequence.lost != before and self._receiver is not None:
+            self._receiver.messages_lost()
 
     def _taken(self, item: bytes | Heartbeat) -> None:
         if isinstance(item, bytes):
@@ -295,7 +303,10 @@ class UdpLink:
         self._timer = None
         now = self._loop.time()
         error = self.path.on_timer(now)
-        for released in self._sequence.on_timer(now):
+        lost = self._sequence.lost
+        items = self._sequence.on_timer(now)
+        self._tell_lost(lost)
+        for released in items:
             try:
                 self._taken(released)
             except DecodeError as failure:

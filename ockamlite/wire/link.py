@@ -35,6 +35,9 @@ class LinkReceiver(Protocol):
                 send in the peer's name (datagrams): then it passes over the frame.
         """
 
+    def messages_lost(self) -> None:
+        """Some are missing between the last frame and the next; only links that lose messages tell it."""
+
     def link_closed(self, error: OckamError | None) -> None:
         """The link ended; called exactly once, and nothing is called after it.
 

@@ -27,6 +27,8 @@ class Sequence(Generic[T]):
     """
 
     def __init__(self) -> None:
+        self.lost = 0
+        """How many numbers were passed over, so far."""
         self._next = -1
         self._held: dict[int, T | None] = {}
         self._given_up: dict[int, None] = {}
@@ -35,12 +37,21 @@ class Sequence(Generic[T]):
     def arrived(self, number: int, item: T | None, now: float) -> list[T]:
         """Take the message ``number``; what can be handed on now."""
         if self._next < 0:
+            if item is None:
+                # It may have passed the first message, or be of a number that says nothing.
+                if len(self._held) < _MOST_HELD:
+                    self._held[number] = None
+                return []
             self._next = number
+            self._held = {n: None for n in self._held if (n - number) % ROUTING_NUMBERS <= _MOST_HELD}
         ahead = (number - self._next) % ROUTING_NUMBERS
         if ahead > ROUTING_NUMBERS // 2:
             # From before the first we saw, or a peer that started anew; or too late.
             return [] if item is None or number in self._given_up else [item]
         if ahead > _MOST_HELD:
+            if item is None:
+                return []  # of what need not arrive, or is for strangers, the number says nothing
+            self.lost += ahead - len(self._held)
             released = self._all()
             self._next = (number + 1) % ROUTING_NUMBERS
             return released if item is None else [*released, item]
@@ -61,6 +72,7 @@ class Sequence(Generic[T]):
         nearest = min(self._held, key=lambda number: (number - self._next) % ROUTING_NUMBERS)
         while self._next != nearest:
             self._given_up[self._next] = None
+            self.lost += 1
             if len(self._given_up) > 16 * _MOST_HELD:
                 del self._given_up[next(iter(self._given_up))]
             self._next = (self._next + 1) % ROUTING_NUMBERS

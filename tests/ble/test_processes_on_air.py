@@ -70,6 +70,9 @@ class Ending:
     def frame_received(self, frame: memoryview) -> None:
         pass
 
+    def messages_lost(self) -> None:
+        raise AssertionError("links of this kind lose nothing")
+
     def link_closed(self, error: Any) -> None:
         self._ended.set_result(error)
 

@@ -224,6 +224,8 @@ class End:
         """The payload that it takes for no message."""
         self.closed: list[OckamError | None] = []
         """What the end was reported with; more than one entry is a fault."""
+        self.gaps = 0
+        """How often it was told that messages are missing."""
         self._news = asyncio.Event()
 
     def frame_received(self, frame: memoryview) -> Gate | None:
@@ -233,6 +235,9 @@ class End:
         self.came.append(payload)
         self._news.set()
         return self.gate
+
+    def messages_lost(self) -> None:
+        self.gaps += 1
 
     def link_closed(self, error: OckamError | None) -> None:
         self.closed.append(error)

@@ -40,6 +40,9 @@ class Receiver:
         self.came.set()
         return self.gate
 
+    def messages_lost(self) -> None:
+        raise AssertionError("links of this kind lose nothing")
+
     def link_closed(self, error: OckamError | None) -> None:
         self.closed.set_result(error)
 

@@ -38,6 +38,9 @@ class End:
         self.came.append(bytes(frame))
         self.times.append(asyncio.get_running_loop().time())
 
+    def messages_lost(self) -> None:
+        raise AssertionError("links of this kind lose nothing")
+
     def link_closed(self, error: OckamError | None) -> None:
         self.closed.set_result(error)
 

@@ -259,6 +259,9 @@ class Stranger:
         self.got.append((onward, back, bytes(payload)))
         self._came.set()
 
+    def messages_lost(self) -> None:
+        raise AssertionError("links of this kind lose nothing")
+
     def link_closed(self, error: OckamError | None) -> None:
         pass
 

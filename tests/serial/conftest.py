@@ -43,6 +43,9 @@ class Receiver:
         self._came.set()
         return self.gates.popleft() if self.gates else None
 
+    def messages_lost(self) -> None:
+        raise AssertionError("links of this kind lose nothing")
+
     def link_closed(self, error: OckamError | None) -> None:
         self.closed.set_result(error)
 

@@ -212,9 +212,10 @@ def test_connections_of_a_portal_end_with_an_error_when_the_cable_is_pulled_and_
         for number in range(FIFTY):
             going = asyncio.ensure_future(exchange(port, data))
             await asyncio.sleep(0.2 + draw.random())
-            end = draw.randrange(2)
+            end, ended = draw.randrange(2), len(site.down[LAPTOP])
             await site.pull(end, 0.2)
             came, how = await going
+            await until(lambda: len(site.down[LAPTOP]) > ended)  # noqa: B023  (called here)
             cut += how != "ended"
             assert data.startswith(came), "what comes is exact as far as it comes"
             assert (how == "ended") == (came == data), "no end that looks good and is not"

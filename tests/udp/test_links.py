@@ -43,9 +43,13 @@ class End:
         self.link = link
         self.came: list[bytes] = []
         self.closed: OckamError | str | None = "open"
+        self.gaps = 0
 
     def frame_received(self, frame: memoryview) -> None:
         self.came.append(bytes(decode_message(frame)[2]))
+
+    def messages_lost(self) -> None:
+        self.gaps += 1
 
     def link_closed(self, error: OckamError | None) -> None:
         self.closed = error

@@ -68,13 +68,14 @@ async def test_a_mebibyte_goes_through_a_portal_and_back_whole(net: Any, secure:
     assert await exchange(portal.port, MEBIBYTE) == (MEBIBYTE, False)
 
 
+@pytest.mark.parametrize("secure", [True, False], ids=["channel", "plain"])
 @pytest.mark.parametrize("seed", range(5))
 async def test_at_one_percent_loss_a_connection_ends_with_an_error_and_no_byte_is_wrong(
-    net: Any, losing: Any, seed: int
+    net: Any, losing: Any, seed: int, secure: bool
 ) -> None:
     lossless = True
     lose = losing(0.01, seed)
-    portal = await inlet(net, secure=True, loses=lambda data: not lossless and lose(data))
+    portal = await inlet(net, secure=secure, loses=lambda data: not lossless and lose(data))
     lossless = False
     sent = MEBIBYTE * 4
     came, failed = await exchange(portal.port, sent)

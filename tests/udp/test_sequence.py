@@ -25,8 +25,10 @@ def test_a_gap_is_waited_for_only_so_long_and_what_comes_later_is_dropped() -> N
     assert row.next_timer() == pytest.approx(1.0 + PATIENCE_S)
     assert row.on_timer(1.0) == []
     assert row.on_timer(row.next_timer()) == ["d"]
+    assert row.lost == 2
     assert row.arrived(7, "c", 2.0) == []
     assert row.arrived(9, "e", 2.0) == ["e"]
+    assert row.lost == 2
 
 
 def test_a_heartbeat_that_passes_a_long_message_does_not_make_it_late() -> None:
@@ -36,6 +38,32 @@ def test_a_heartbeat_that_passes_a_long_message_does_not_make_it_late() -> None:
     assert row.next_timer() == float("inf")
     assert row.arrived(6, "long", 9.0) == ["long"]
     assert row.arrived(8, "b", 9.0) == ["b"]
+
+
+def test_a_heartbeat_of_a_far_number_moves_nothing() -> None:
+    row: Sequence[str] = Sequence()
+    assert row.arrived(40_000, None, 0.0) == []
+    assert row.arrived(5, "a", 0.0) == ["a"]
+    assert row.arrived(5 + 32_768, None, 0.0) == []
+    assert row.arrived(20_000, None, 0.0) == []
+    assert row.arrived(6, "b", 0.0) == ["b"]
+    assert row.lost == 0
+
+
+def test_a_heartbeat_that_passes_the_first_message_leaves_no_gap() -> None:
+    row: Sequence[str] = Sequence()
+    assert row.arrived(6, None, 0.0) == []
+    assert row.arrived(5, "a", 0.0) == ["a"]
+    assert row.arrived(7, "b", 0.0) == ["b"]
+    assert row.lost == 0
+
+
+def test_a_jump_to_far_numbers_counts_what_it_passes_over() -> None:
+    row: Sequence[str] = Sequence()
+    row.arrived(5, "a", 0.0)
+    row.arrived(8, "d", 0.0)
+    assert row.arrived(100, "z", 0.0) == ["d", "z"]
+    assert row.lost == 93
 
 
 def test_a_peer_that_starts_anew_is_heard_at_once() -> None:
