@@ -32,8 +32,6 @@ _NEXT_ADDRESS_S: Final = 0.25
 _BACKLOG: Final = 1024
 _AT_ONCE: Final = 64
 """Connections accepted before others have their turn."""
-_READS: Final = 2
-"""Full buffers read before others have their turn."""
 _GATHER: Final = 16
 """Waiting pieces sent with one call."""
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -146,22 +144,16 @@ class SocketTransport(asyncio.Transport):
             self._readable()
 
     def _readable(self) -> None:
-        protocol, receive = self._protocol, self._sock.recv_into
-        for _ in range(_READS):
-            buffer = memoryview(protocol.get_buffer(-1))
-            try:
-                count = receive(buffer)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                self._end(error)
-                return
-            if not count:
-                break
+        protocol = self._protocol
+        try:
+            count = self._sock.recv_into(protocol.get_buffer(-1))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if count:
             protocol.buffer_updated(count)
-            if count < len(buffer) or not self._reading:
-                return
-        else:
             return
         self.pause_reading()
         if not protocol.eof_received():
