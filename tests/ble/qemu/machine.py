@@ -33,7 +33,7 @@ def check_qemu() -> None:
 
 
 async def best_accelerator(kernel: Path) -> str:
-    """``kvm`` if a kernel comes to its end with it, else ``tcg``: some twenty times slower.
+    """``kvm`` if a kernel comes to its end with it, else ``tcg``, which is much slower.
 
     That the device opens says little: within another machine it may be there and not work.
     """
