@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 """Between two looks for links that are not used, while all are."""
+_PLACES_LOOK_S = 5.0
+"""The same at a transport with few places, where nobody can ask while all are taken."""
 _MESSAGE_BYTES = 256
 """What a waiting message takes besides its payload."""
 
@@ -269,6 +271,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._look_again = 0.0
         self._inner: wire.LinkListener | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self.links: dict[Link, None] = {}
         """The links it accepted, oldest first."""
         self.flow = Flow("listener")
@@ -283,6 +286,7 @@ class Listener:
         """Take over the transport's listener."""
         self._inner = inner
         self.flow.name = f"listener {inner.endpoint}"
+        self._look_soon()
 
     def has_room(self) -> bool:
         """True if one more link is accepted; one that is not used may give way to it.
@@ -296,6 +300,14 @@ class Listener:
         if now < self._look_again:
             return False
         self._look_again = now + _LOOK_S
+        if not self._drop_unused("unused, and another one needed its place"):
+            return False
+        self._look_again = now
+        return True
+
+    def _drop_unused(self, reason: str) -> bool:
+        """Close the link that needs its place least; False if all are used."""
+        now = self._loop.time()
         for link in self.links:
             if link.heard:
                 link.heard, link.silent_since = False, now
@@ -305,18 +317,36 @@ class Listener:
             return False
         of_host = Counter(_host(link) for link in self.links)
         one = min(unused, key=lambda link: (-of_host[_host(link)], link.silent_since))
-        one.abort(LinkBrokenError("unused, and another one needed its place"))
         self.links.pop(one)
-        self._look_again = now
+        one.abort(LinkBrokenError(reason))
         return True
+
+    def _look_soon(self) -> None:
+        """Where places are few, look again and again whether all are taken: nobody gets through to ask."""
+        if self._looking is None and self.links and self._places() is not None:
+            self._looking = self._loop.call_later(_PLACES_LOOK_S, self._keep_a_place)
+
+    def _keep_a_place(self) -> None:
+        self._looking = None
+        places = self._places()
+        if places is not None and len(self.links) >= places:
+            self._drop_unused("unused, and every place is taken")
+        self._look_soon()
+
+    def _places(self) -> int | None:
+        places: int | None = getattr(self._inner, "places", None)
+        return places
 
     def add(self, link: Link) -> None:
         """Count a link that was accepted."""
         self.links[link] = None
         link.closed.add_done_callback(lambda _: self.links.pop(link, None))
+        self._look_soon()
 
     async def close(self) -> None:
         """Accept no more links and close those that are open."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._inner is not None:
             await self._inner.close()
         for link in tuple(self.links):

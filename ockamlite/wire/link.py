@@ -77,7 +77,11 @@ class Link(Protocol):
 
 
 class LinkListener(Protocol):
-    """A transport that accepts links at an endpoint."""
+    """A transport that accepts links at an endpoint.
+
+    One that hears nobody while as many links as it can have are open, as a radio does, has an attribute
+    ``places`` besides: how many it can have now. Unused links give theirs back once all are taken.
+    """
 
     @property
     def endpoint(self) -> Endpoint:

@@ -274,6 +274,46 @@ def test_seven_nodes_talk_at_once_and_the_eighth_is_told_and_comes_in_when_one_l
     at_site(body)
 
 
+def test_who_holds_every_place_and_uses_none_keeps_nobody_out(at_site: Callable[..., None]) -> None:
+    async def body(site: Site) -> None:
+        user = await site.visitor()
+        await user.tell(b"0001")
+        held = [await site.world.dial() for _ in range(6)]
+        await left_with(site, 7)
+        newcomer = await site.visitor()
+        await newcomer.tell(b"0002", patience_s=60)
+        await user.tell(b"0003")
+        assert not user.down, "a link that is used stays"
+        assert not newcomer.down
+        assert sum(end.closed.done() for end in held) <= 2, "one place at a time is enough"
+        assert {down.reason for down in site.down} == {"unused, and every place is taken"}
+
+    at_site(body)
+
+
+def test_links_that_the_adapter_dialled_itself_take_places_too(at_site: Callable[..., None]) -> None:
+    async def body(site: Site) -> None:
+        beyond = await site._node(site.air.radio(), lambda _: None)
+        await beyond.listen("ble:beyond")
+        onward = await site.cabinet.connect("ble:beyond")
+        for _ in range(6):
+            await site.world.dial()
+        newcomer = await site.visitor()
+        await newcomer.tell(b"0001", patience_s=60)
+        assert not onward.closed.done()
+
+    at_site(body)
+
+
+def test_unused_links_stay_while_a_place_is_free(at_site: Callable[..., None]) -> None:
+    async def body(site: Site) -> None:
+        held = [await site.world.dial() for _ in range(6)]
+        await asyncio.sleep(600)
+        assert not any(end.closed.done() for end in held)
+
+    at_site(body)
+
+
 # -- hostile centrals ------------------------------------------------------------------------------
 
 

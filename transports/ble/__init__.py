@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import secrets
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
 from ockamlite.errors import LinkBrokenError, OckamError, UnavailableError
@@ -17,6 +18,7 @@ from ockamlite.routing.tally import Tallies
 from transports.ble.channel import BleChannel, open_link
 from transports.ble.dialling import SEARCH_S, Dialler
 from transports.ble.gatt import MOST_VALUE_BYTES, Wanted, check_name
+from transports.ble.radio import MOST_CONNECTIONS
 from transports.ble.visits import Visits
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ class BleTransport:
         self._draw = draw or (lambda: secrets.randbelow(2**32 - 1) + 1)
         self._radios: dict[tuple[str, str], Radio] = {}
         self._diallers: dict[tuple[str, str], Dialler] = {}
+        self._dialled: Counter[tuple[str, str]] = Counter()
+        """Connections that we made with each adapter: they take places of its listener."""
 
     async def connect(self, endpoint: Endpoint) -> Link:
         """Find a device by name, address or service, connect, and begin the link."""
@@ -103,12 +107,14 @@ class BleTransport:
             self._diallers[which] = Dialler(radio, search_s=self._search_s)
         try:
             connection = await self._diallers[which].dial(Wanted(endpoint.details))
+            self._dialled[which] += 1
             return await open_link(
                 connection,
                 endpoint=str(endpoint),
                 session=self._draw(),
                 limits=self._limits,
                 most_bytes=self._most_bytes,
+                gone=lambda: self._dialled.subtract((which,)),
             )
         except OckamError as error:
             raise type(error)(f"{endpoint}: {error}", hint=error.hint) from error
@@ -116,7 +122,15 @@ class BleTransport:
     async def listen(self, endpoint: Endpoint, accept: Callable[[Link], None]) -> BleListener:
         """Advertise ``NAME`` of ``ble:NAME`` and accept every central that subscribes."""
         check_name(endpoint.details)
-        listener = BleListener(endpoint, self._limits, self._draw, accept, self._most_bytes)
+        which = self._which(endpoint)
+        listener = BleListener(
+            endpoint,
+            self._limits,
+            self._draw,
+            accept,
+            most_bytes=self._most_bytes,
+            dialled=lambda: self._dialled[which],
+        )
         try:
             listener.serving = await self._radio(endpoint).serve(endpoint.details, listener.connected)
         except UnavailableError as error:
@@ -155,7 +169,9 @@ class BleListener:
         limits: Limits,
         draw: Callable[[], int],
         accept: Callable[[Link], None],
+        *,
         most_bytes: int,
+        dialled: Callable[[], int],
     ) -> None:
         self.endpoint = endpoint
         self.serving: Serving | None = None
@@ -163,8 +179,14 @@ class BleListener:
         self._draw = draw
         self._accept = accept
         self._most_bytes = most_bytes
+        self._dialled = dialled
         self._visits = Visits()
         self._refused = Tallies()
+
+    @property
+    def places(self) -> int:
+        """Links it can have while the adapter has those that were dialled."""
+        return max(1, MOST_CONNECTIONS - self._dialled())
 
     def connected(self, connection: Connection) -> None:
         """A central subscribed; its link comes once it says HELLO.

@@ -126,8 +126,11 @@ async def open_link(
     session: int,
     limits: Limits,
     most_bytes: int = MOST_VALUE_BYTES,
+    gone: Callable[[], None],
 ) -> ReliableSession:
     """Begin a link over a connection that we made; it ends with its first session.
+
+    ``gone`` is called once when the connection is over.
 
     Raises:
         OckamError: the device says nothing, or speaks another version, or has gone.
@@ -142,6 +145,7 @@ async def open_link(
             begun.set_result(made)
 
     def ended(error: OckamError | None) -> None:
+        gone()
         if not begun.done():
             begun.set_exception(error or LinkClosedError("closed by the peer"))
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transports.ble.gatt import Advertisement
 
 
+MOST_CONNECTIONS: Final = 7
+"""What adapters take at a time, in both roles together; with so many, most can no more be found."""
 SUBSCRIBE_S: Final = 10.0
 """How long a peripheral lets a central be connected that does not subscribe."""
 AGAIN_S: Final = (0.2, 1.0, 5.0)
