@@ -145,8 +145,9 @@ async def test_a_device_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 async def test_what_is_no_serial_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnavailableError, match="file: "):
-        await open_port(LineSettings(str(tmp_path / "file")), Protocol())
+    for device in (str(tmp_path / "file"), "/dev/null"):
+        with pytest.raises(UnavailableError, match=f"{device}: this is no serial line$"):
+            await open_port(LineSettings(device), Protocol())
 
 
 async def test_a_second_process_on_a_port_is_told_who_has_it(line: PtyLine) -> None:

@@ -118,15 +118,20 @@ def _close_late(opening: asyncio.Future[Any]) -> None:
         _ = opening.get_loop().run_in_executor(None, opening.result().close)
 
 
+_LISTED = "ockamlite scan serial lists the ports that there are"
+
+
 def _unavailable(device: str, error: OSError) -> OckamError:
     number = error.errno
+    if number is None and isinstance(error.__context__, _TERMIOS_ERRORS):
+        number = error.__context__.args[0]  # pyserial keeps it in a text of its own
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return UnavailableError(f"{device}: no such device", hint=_others())
     if number in (errno.EACCES, errno.EPERM):
         reason, hint = users.permission_fix(device)
         return UnavailableError(f"{device}: {reason}", hint=hint)
     if number == errno.ENOTTY:
-        return UnavailableError(f"{device}: this is no serial line")
+        return UnavailableError(f"{device}: this is no serial line", hint=_LISTED)
     if number in (errno.EAGAIN, errno.EBUSY) or "exclusively lock" in str(error):
         holder = users.holder_of(device)
         by = f"by {holder}" if holder is not None else "by another program"
@@ -142,8 +147,8 @@ def _others() -> str:
     try:
         found = sorted(str(path) for path in Path("/dev/serial/by-id").iterdir())
     except OSError:
-        return ""
-    return f"plug it in, or one of: {', '.join(found)}" if found else ""
+        return _LISTED
+    return f"plug it in, or one of: {', '.join(found)}" if found else _LISTED
 
 
 class SerialPort(serial_asyncio.SerialTransport):  # type: ignore[misc]
