@@ -73,6 +73,22 @@ class _Shared:
         return True
 
 
+class StreamLinks:
+    """Makes the links of a transport whose connections are streams: TCP's, and those of others.
+
+    Args:
+        limits: what the links keep to, each and all together.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._shared = _Shared(limits)
+
+    def link(self, endpoint: Endpoint, accept: Callable[[Link], None] | None = None) -> TcpLink:
+        """Make the protocol of one connection, which ``accept`` is given once it is connected."""
+        return TcpLink(str(endpoint), self._shared, self._limits, accept=accept)
+
+
 class TcpTransport:
     """Makes TCP links; see :class:`ockamlite.wire.link.Transport`."""
 
@@ -80,8 +96,7 @@ class TcpTransport:
     options: ClassVar[Collection[str]] = ()
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._shared = _Shared(limits)
+        self._links = StreamLinks(limits)
 
     async def connect(self, endpoint: Endpoint) -> Link:
         """Dial ``tcp:host:port``, every address the name resolves to, in order."""
@@ -90,7 +105,7 @@ class TcpTransport:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 transport, link = await loop.create_connection(
-                    lambda: TcpLink(str(endpoint), self._shared, self._limits, accept=None),
+                    lambda: self._links.link(endpoint),
                     target.host,
                     target.port,
                 )
@@ -108,7 +123,7 @@ class TcpTransport:
         loop = asyncio.get_running_loop()
 
         def accepted() -> TcpLink:
-            return TcpLink(str(listener.endpoint), self._shared, self._limits, accept=accept)
+            return self._links.link(listener.endpoint, accept)
 
         try:
             server = await loop.create_server(accepted, target.host, target.port, backlog=512)
@@ -118,12 +133,22 @@ class TcpTransport:
         return listener
 
 
-class TcpListener:
-    """A listening TCP endpoint."""
+class StreamListener:
+    """An endpoint where a server of asyncio's listens."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, server: asyncio.Server | None = None) -> None:
         self.endpoint = endpoint
-        self._server: asyncio.Server | None = None
+        self._server = server
+
+    async def close(self) -> None:
+        """Free the endpoint; links that are open stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+class TcpListener(StreamListener):
+    """A listening TCP endpoint."""
 
     def started(self, server: asyncio.Server) -> None:
         """Take over the server and note the port it was given."""
@@ -131,12 +156,6 @@ class TcpListener:
         bound = HostPort.parse(self.endpoint.details, allow_any_host=True)
         port: int = server.sockets[0].getsockname()[1]
         self.endpoint = Endpoint(self.endpoint.kind, str(HostPort(bound.host, port)), self.endpoint.options)
-
-    async def close(self) -> None:
-        """Free the port; links that are open stay."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
 
 
 def _tune(sock: socket.socket) -> None:
@@ -159,7 +178,7 @@ def _tune(sock: socket.socket) -> None:
 
 
 class TcpLink(asyncio.BufferedProtocol):
-    """One TCP connection as a link. Reads only while its receiver takes what comes."""
+    """One connection, TCP or another stream, as a link. Reads only while its receiver takes what comes."""
 
     def __init__(
         self, endpoint: str, shared: _Shared, limits: Limits, *, accept: Callable[[Link], None] | None
@@ -271,14 +290,18 @@ class TcpLink(asyncio.BufferedProtocol):
         if is_plain and sock is not None:
             self._fd = sock.fileno()
         peer = transport.get_extra_info("peername")
-        self.host = peer[0] if peer else ""
-        self.remote = str(HostPort(peer[0], peer[1])) if peer else "gone"
+        if isinstance(peer, tuple):
+            self.host = peer[0]
+            self.remote = str(HostPort(peer[0], peer[1]))
+        else:
+            self.remote = "gone" if peer is None else str(peer) or self.endpoint  # a Unix socket's name
         transport.pause_reading()
         transport.set_write_buffer_limits(self._limits.link_buffer_bytes, self._limits.link_buffer_bytes // 4)
         transport.write(VERSION)
         self._look()
         if self._accept is not None and sock is not None:
-            _tune(sock)
+            if self.host:
+                _tune(sock)
             self._accept(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:

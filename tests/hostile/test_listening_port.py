@@ -178,7 +178,7 @@ async def test_long_frames_begun_and_left_have_bounded_room_and_others_are_serve
     for _, writer in greedy:
         writer.close()
     await exposed.no_links()
-    shared = exposed.node._transports["tcp"]._shared
+    shared = exposed.node._transports["tcp"]._links._shared
     assert shared.room == limits.long_frames_bytes
 
 

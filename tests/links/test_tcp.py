@@ -339,9 +339,9 @@ async def test_unfinished_long_frames_give_way_oldest_first_and_others_arrive() 
         reader, writer = await raw(accepting)
         writer.write(b"\x01" + struct.pack(">I", LIMITS.message_bytes) + bytes(1_040_000))
         begun.append((reader, writer))
-    while sum(accepting.transport._shared.long.values()) < 4 * 1024 * 1024:
+    while sum(accepting.transport._links._shared.long.values()) < 4 * 1024 * 1024:
         await asyncio.sleep(0)
-    oldest = next(iter(accepting.transport._shared.long))
+    oldest = next(iter(accepting.transport._links._shared.long))
     _, writer = await raw(accepting)
     body = bytes(3_000_000)
     writer.write(b"\x01" + frame(body))
@@ -356,8 +356,8 @@ async def test_unfinished_long_frames_give_way_oldest_first_and_others_arrive() 
         each.close()
     for receiver in accepting.receivers:
         await receiver.closed
-    assert accepting.transport._shared.room == 5 * 1024 * 1024
-    assert not accepting.transport._shared.long
+    assert accepting.transport._links._shared.room == 5 * 1024 * 1024
+    assert not accepting.transport._links._shared.long
     await accepting.listener.close()
 
 

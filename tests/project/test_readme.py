@@ -212,6 +212,43 @@ async def test_the_transport_of_the_docs_carries_messages(
     assert capsys.readouterr().out == "over a Unix socket\n"
 
 
+def test_the_transport_of_the_docs_has_forty_lines_at_most() -> None:
+    shown, _ = blocks((ROOT / "docs/write-a-transport.md").read_text(), "python")
+    assert len(shown.splitlines()) <= 40
+
+
+def test_a_transport_that_is_installed_is_found_by_the_command(tmp_path: Path) -> None:
+    text = (ROOT / "docs/write-a-transport.md").read_text()
+    (tmp_path / "your_package.py").write_text(blocks(text, "python")[0])
+    (shown,) = blocks(text, "toml")
+    ((group, points),) = tomllib.loads(shown)["project"]["entry-points"].items()
+    (installed := tmp_path / "your_package-1.dist-info").mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: your-package\nVersion: 1\n")
+    lines = [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
+    (installed / "entry_points.txt").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "ockamlite"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT))),
+        "OCKAMLITE_HOME": str(tmp_path / "home"),
+    }
+    endpoint = f"unix:{tmp_path}/socket"
+    with subprocess.Popen(
+        [*command, "node", "--listen", endpoint, "--trust-everyone"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as node:
+        try:
+            assert node.stdout is not None
+            assert endpoint in node.stdout.readline()
+            sending = [*command, "send", f"{endpoint},echo", "by a transport of yours"]
+            sent = subprocess.run(sending, env=environment, capture_output=True, text=True, timeout=30)
+        finally:
+            node.terminate()
+    assert (sent.stdout, sent.returncode) == ("by a transport of yours\n", 0)
+
+
 def test_the_entry_point_of_the_docs_is_one_that_is_looked_for() -> None:
     (shown,) = blocks((ROOT / "docs/write-a-transport.md").read_text(), "toml")
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
