@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from boards.trace_picture import as_svg, as_text
@@ -17,7 +18,7 @@ from ockamlite.routing.codec import decode_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from os import PathLike
 
     from ockamlite.routing.address import Address
     from ockamlite.routing.route import Route
@@ -101,10 +102,11 @@ class Trace:
         """A picture for documents, of the last ``most`` messages."""
         return as_svg(self.steps, self.nodes, most)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | PathLike[str]) -> None:
         """Write it: ``.svg`` a picture, ``.txt`` the same for terminals, anything else JSON lines."""
         forms = {".svg": self.svg, ".txt": self.text}
-        path.write_text(forms.get(path.suffix, self.json_lines)())
+        path = Path(path)
+        path.write_text(forms.get(path.suffix, self.json_lines)(), encoding="utf-8")
 
     # -- recording ------------------------------------------------------------------------------
 

@@ -172,8 +172,9 @@ def test_an_empty_trace_can_be_drawn() -> None:
 
 @pytest.mark.parametrize(("name", "begin"), [("t.svg", "<svg"), ("t.txt", "seconds"), ("t.jsonl", '{"time"')])
 def test_a_trace_is_written_as_its_file_is_called(tmp_path: Path, name: str, begin: str) -> None:
-    recorded().write(tmp_path / name)
-    assert (tmp_path / name).read_text().startswith(begin)
+    for path in (tmp_path / name, f"{tmp_path}/of-text-{name}"):
+        recorded().write(path)
+        assert Path(path).read_text().startswith(begin)
 
 
 def test_a_trace_keeps_so_much_and_says_that_it_is_full() -> None:
