@@ -35,13 +35,15 @@ class OckamError(Exception):
     """Base of all errors of ockamlite.
 
     Attributes:
-        hint: what the reader can do about it, or an empty string. The command line prints it
-            behind ``try:``.
+        hint: what the reader can do about it, or an empty string. The command line and tracebacks
+            print it behind ``try:``.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            self.add_note(f"try: {hint}")  # where nobody prints the hint, a traceback does
 
 
 class LocalError(OckamError):

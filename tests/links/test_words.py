@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import traceback
 
 import pytest
 
@@ -27,6 +28,9 @@ async def test_a_host_that_cannot_be_bound_is_no_reason_to_choose_another_port(
             await node.listen(f"{kind}:{host}:4000")
         assert link.value.hint.startswith(hint)
         assert "port 0" not in link.value.hint
+        shown = "".join(traceback.format_exception(link.value))
+        assert shown.count("try: ") == bool(hint)
+        assert link.value.hint in shown
         if kind == "tcp":
             with pytest.raises(UnavailableError, match=reason) as inlet:
                 await node.inlet(f"tcp:{host}:4000", ockamlite.Route.of("outlet"))
