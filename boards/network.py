@@ -193,8 +193,8 @@ class Network:
         here: NetworkNode,
         there: NetworkNode,
         *,
-        mtu: int = 517,
-        loss: float = 0.0,
+        mtu: int | None = None,
+        loss: float | None = None,
         model: AirModel | None = None,
     ) -> AirHop:
         """Join two nodes by Bluetooth LE.
@@ -202,14 +202,18 @@ class Network:
         Args:
             here: the central, who dials.
             there: the peripheral, who advertises under its name.
-            mtu: what the two agree on, at most.
-            loss: part of the radio's packets that are lost, and repeated by it.
+            mtu: what the two agree on, at most; what the model says if absent.
+            loss: part of the radio's packets that are lost, and repeated by it; likewise.
             model: anything else that the air may do; boards at its ends do no better than they can.
 
         Raises:
             UsageError: a board has no adapter.
         """
-        wanted = replace(model or AirModel(), mtu=mtu, packet_loss=loss)
+        wanted = model or AirModel()
+        if mtu is not None:
+            wanted = replace(wanted, mtu=mtu)
+        if loss is not None:
+            wanted = replace(wanted, packet_loss=loss)
         air_is = air_model(_limits(here, there), wanted)
         name = self._unused(f"{here.name}-{there.name}")
         drawn = self._chance(name)

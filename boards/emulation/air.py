@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _ADVERTISING_JITTER_S: Final = 0.01
 """What every advertiser adds at random, so that two do not collide for ever."""
+_LEAST_MTU: Final = 23
+_MOST_MTU: Final = 517
+"""What ATT allows, and what a value of 512 octets needs."""
 _SETUP_EVENTS: Final = 10
 """Connection events that discovery, reading INFO and subscribing take."""
 
@@ -60,6 +63,16 @@ class AirModel:
     swapped: float = 0.0
     """Part of the values that are overtaken by the next one."""
     rssi: int = -50
+
+    def __post_init__(self) -> None:
+        names = ("packet_loss", "notification_loss", "write_loss", "swapped")
+        wrong = [name for name in names if not 0.0 <= getattr(self, name) <= 1.0]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not 0 to 1")
+        if not _LEAST_MTU <= self.mtu <= _MOST_MTU:
+            raise ValueError(f"an MTU of {self.mtu} is not {_LEAST_MTU} to {_MOST_MTU}")
+        if min(self.interval_s, self.packets_per_event, self.packet_bytes) <= 0:
+            raise ValueError("a connection has an interval, and packets that hold something")
 
 
 @dataclass(frozen=True, slots=True)

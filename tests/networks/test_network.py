@@ -6,11 +6,13 @@ import asyncio
 import os
 import random
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from boards.emulation.air import AirModel
 from boards.emulation.clock import RealTimeError
 from boards.emulation.model import Conditions
 from boards.emulation.uart import Noise
@@ -186,6 +188,27 @@ def test_a_small_mtu_slows_bluetooth_down(played: Any) -> None:
     for mtu in (23, 517):
         played(lambda network, mtu=mtu: body(network, mtu, took))
     assert took[0] > 2 * took[1]
+
+
+def test_a_model_of_the_air_is_kept_to_unless_told_otherwise(played: Any) -> None:
+    async def body(network: Network) -> None:
+        here, there = await network.node("here"), await network.node("there")
+        bad = AirModel(mtu=100, packet_loss=0.1, swapped=0.05)
+        assert (await network.ble(here, there, model=bad)).air.model == bad
+        assert (await network.ble(here, there, model=bad, loss=0.0)).air.model == replace(
+            bad, packet_loss=0.0
+        )
+        assert (await network.ble(here, there, model=bad, mtu=23)).air.model == replace(bad, mtu=23)
+
+    played(body)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"packet_loss": 1.5}, {"swapped": -0.1}, {"mtu": 22}, {"mtu": 600}, {"interval_s": 0.0}]
+)
+def test_an_air_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"not 0 to 1|MTU|interval"):
+        AirModel(**wrong)  # type: ignore[arg-type]
 
 
 def test_links_and_nodes_of_one_name_are_told_apart(played: Any) -> None:
