@@ -41,9 +41,14 @@ class Opened:
         self.parts: list[Link | SecureChannel] = []
         self.channel: SecureChannel | None = None
         """The last secure channel; its peer is whom the path leads to."""
+        self.reason = ""
+        """Why it was closed, if somebody said so."""
 
-    def close(self) -> None:
-        """Close it all, innermost first."""
+    def close(self, reason: str = "") -> None:
+        """Close it all, innermost first; what lives on the last channel is told the reason."""
+        self.reason = self.reason or reason
+        if self.channel is not None and reason:
+            self.channel.close(reason)
         for part in reversed(self.parts):
             part.close()
 
@@ -153,7 +158,7 @@ class Path:
         """Close what is open, so that it is opened anew."""
         if self.opened is not None:
             logger.info("path %s: %s", self.text, reason)
-            self.opened.close()
+            self.opened.close(reason)
 
     def flow_lost_messages(self) -> None:
         """What needs all messages ends by itself; the path goes on."""
@@ -244,7 +249,7 @@ class Path:
             else:
                 await asyncio.Future()
             ended = next(part for part in opened.parts if part.closed.done())
-            logger.warning("path %s lost: %s", self.text, ended.closed.result())
+            logger.warning("path %s lost: %s", self.text, opened.reason or ended.closed.result())
         finally:
             self.opened = None
             opened.close()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ockamlite import bare
 from ockamlite.errors import AlreadyExistsError, NotFoundError, OckamError
 from ockamlite.events import Refused, SessionOpened
+from ockamlite.links import HeldFlow, carrier
 from ockamlite.paths import Path
 from ockamlite.portals.protocol import DISCONNECT, PING, RESET, Kind, State, decode
 from ockamlite.portals.session import FlowUse, Session, Surroundings
@@ -83,7 +84,8 @@ class Inlet:
         self._acceptor = Acceptor(self._accepted)
         self._asking: dict[Session, asyncio.Task[None]] = {}
         self._waiting: dict[InletSession, float] = {}
-        """Who waits for an answer, and since when; oldest first."""
+        """Who waits for an answer, and since when, less the time in which this node did not read answers."""
+        self._looked_at = 0.0
         self._look_timer: asyncio.TimerHandle | None = None
         self._late: dict[Address, asyncio.TimerHandle] = {}
         self._uses: dict[Flow | None, FlowUse] = {}
@@ -164,8 +166,9 @@ class Inlet:
         except (AlreadyExistsError, NotFoundError) as error:
             self.turn_away(session, f"the way to the outlet is gone: {error}")
             return
-        self._waiting[session] = self._loop.time()
+        now = self._waiting[session] = self._loop.time()
         if self._look_timer is None:
+            self._looked_at = now
             self._look_timer = self._loop.call_later(self._limits.portal_connect_s / _LOOKS, self._look)
 
     def answered(self, session: InletSession) -> None:
@@ -176,10 +179,16 @@ class Inlet:
         """One timer for all that wait: nearly every answer comes before it has to look."""
         self._look_timer = None
         limit, now = self._limits.portal_connect_s, self._loop.time()
+        before, self._looked_at = self._looked_at, now
         for session, since in tuple(self._waiting.items()):
-            session.look(now - since)
+            link = carrier(session.flow)
+            if isinstance(link, HeldFlow) and link.is_held:
+                # Somebody here holds the link: the answer is not late, we do not read it.
+                self._waiting[session] += now - max(since, before)
+            else:
+                session.look(now - since)
         if self._waiting:
-            oldest = next(iter(self._waiting.values()))
+            oldest = min(self._waiting.values())
             self._look_timer = self._loop.call_later(
                 max(0.0, min(limit / _LOOKS, oldest + limit - now)), self._look
             )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from ockamlite.errors import NotFoundError, RemoteError
 from ockamlite.events import SessionClosed
+from ockamlite.links import HeldFlow, carrier
 from ockamlite.portals.protocol import (
     DISCONNECT,
     HEAD_BYTES,
@@ -28,12 +29,13 @@ from ockamlite.portals.protocol import (
     State,
     encode_payload_head,
 )
+from ockamlite.portals.stalls import StallWatch
 from ockamlite.routing.message import Flow, Message, Payload
 from ockamlite.routing.route import EMPTY_ROUTE, Route
 from ockamlite.wire.gate import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from ockamlite.events import OnEvent
     from ockamlite.limits import Limits
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RESET = struct.pack("ii", 1, 0)
-_STALL_LOOKS = 4
 _QUICK_S = 0.004
 """Chunks that follow one another within this time go where 100 Mbit/s and more do."""
 _REST_S = 30.0
@@ -110,7 +111,7 @@ class Session(asyncio.BufferedProtocol):
         self._peer_route = EMPTY_ROUTE
         self._transport: asyncio.Transport | None = None
         self._gate = Gate(self._loop)
-        self._stalled: asyncio.TimerHandle | None = None
+        self._stall: StallWatch | None = None
         self._rest_until = 0.0
         self._linger: asyncio.TimerHandle | None = None
         self._held = False
@@ -172,7 +173,7 @@ class Session(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.close()
             if self._transport.get_write_buffer_size():
-                self._watch_stall(0, 0)
+                self._stall = StallWatch(self, self._limits.portal_stall_s)
 
     def _close_once_delivered(self) -> None:
         """Close. Where the application still writes this is a reset, which overtakes what is under way."""
@@ -231,10 +232,10 @@ class Session(asyncio.BufferedProtocol):
         self._router.remove(self.address)
         if self.flow is not None:
             self.flow.watchers.discard(self)
-        for timer in (self._stalled, self._linger):
+        for timer in (self._stall, self._linger):
             if timer is not None:
                 timer.cancel()
-        self._stalled = self._linger = None
+        self._stall = self._linger = None
         self._gate.open()
         self._on_closed(self)
         if self._announced:
@@ -260,7 +261,7 @@ class Session(asyncio.BufferedProtocol):
             self._release("done" if self.portal.local_done else "closed by the peer")
             transport.pause_reading()
             if self._write_eof(transport):
-                self._watch_stall(0, 0)
+                self._stall = StallWatch(self, self._limits.portal_stall_s)
                 self._close_once_delivered()
             return
         self.end(f"the way to the peer is gone: {reason}", tell=False)
@@ -403,7 +404,7 @@ class Session(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The application's socket is gone."""
         self._transport = None
-        for timer in (self._stalled, self._linger):
+        for timer in (self._stall, self._linger):
             if timer is not None:
                 timer.cancel()
         self._tell_end()
@@ -426,28 +427,51 @@ class Session(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The application reads less than the peer sends."""
         self._gate.shut()
-        if self._stalled is None:
-            self._watch_stall(0, 0)
+        if self._stall is None:
+            self._stall = StallWatch(self, self._limits.portal_stall_s)
+        else:
+            self._stall.holds_now()
 
     def resume_writing(self) -> None:
         """The application took what waited."""
-        if self._stalled is not None and self.portal.state is not State.CLOSED:
-            self._stalled.cancel()
-            self._stalled = None
+        if self._stall is not None and self.portal.state is not State.CLOSED:
+            self._stall.cancel()
+            self._stall = None
         self._gate.open()
 
-    def _watch_stall(self, before: int, looks: int) -> None:
-        """An application that takes nothing holds the link for everybody; not for ever."""
-        waiting = self._unread_bytes()
-        looks = looks + 1 if waiting >= before > 0 else 0
-        if looks >= _STALL_LOOKS:
-            reason = f"the application took nothing for {self._limits.portal_stall_s:g} s"
-            logger.warning("session %d with %s: %s", self.number, self.peer_text or "a plain peer", reason)
-            self.end(reason)
-            return
-        self._stalled = self._loop.call_later(
-            self._limits.portal_stall_s / _STALL_LOOKS, self._watch_stall, waiting, looks
-        )
+    @property
+    def holds(self) -> bool:
+        """True while the application takes less than comes for it, so that the link waits."""
+        return self._gate.is_shut
+
+    @property
+    def is_owed(self) -> bool:
+        """True once the connection has ended; what its application has not taken by then it still gets."""
+        return self.portal.state is State.CLOSED
+
+    @property
+    def taken_bytes(self) -> int:
+        """What the application has taken so far."""
+        return self.portal.received_bytes - self._unread_bytes()
+
+    def neighbours(self) -> Iterator[Session]:
+        """The connections that share the link."""
+        return _sessions(carrier(self.flow))
+
+    def watch_stall(self) -> None:
+        """Watch whether the application takes anything, if something waits for it."""
+        if self._stall is None and self._unread_bytes():
+            self._stall = StallWatch(self, self._limits.portal_stall_s)
+
+    def moves(self) -> None:
+        """The application takes what comes."""
+        self._stall = None
+
+    def stalled(self, stall_s: float) -> None:
+        """The application took nothing for too long."""
+        reason = f"the application took nothing for {stall_s:g} s"
+        logger.warning("session %d with %s: %s", self.number, self.peer_text or "a plain peer", reason)
+        self.end(reason)
 
     def _unread_bytes(self) -> int:
         """What the application's end has not acknowledged, here and in the kernel.
@@ -478,3 +502,14 @@ class Session(asyncio.BufferedProtocol):
             return
         if self.portal.state is State.OPEN:
             transport.resume_reading()
+
+
+def _sessions(flow: Flow | None) -> Iterator[Session]:
+    """The connections over a link and over the channels on it."""
+    for watcher in flow.watchers if flow is not None else ():
+        if isinstance(watcher, Session):
+            yield watcher
+            continue
+        inner = getattr(watcher, "flow", None)
+        if isinstance(inner, HeldFlow) and inner.under is flow:
+            yield from _sessions(inner)

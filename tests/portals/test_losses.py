@@ -264,6 +264,8 @@ async def test_connections_that_stand_still_do_not_keep_a_channel_whose_peer_is_
         await reader.readexactly(1)
     with pytest.raises(ConnectionError):
         await still_reader.readexactly(1)
+    closed = await portal.laptop.event("session-close")
+    assert closed.reason == "the way to the peer is gone: the other end fell silent"
     writer.close()
     still_writer.close()
 
