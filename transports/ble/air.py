@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ockamlite import cbor
 from ockamlite.errors import DecodeError, LinkBrokenError, LinkClosedError, OckamError, UnavailableError
@@ -48,8 +48,7 @@ class AirSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the socket."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def send(self, *message: cbor.Encodable) -> None:
         """Send a message; nothing happens once the socket is closed."""
