@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from boards.trace_step import Contents
 from ockamlite.secure_channels.channel import SecureChannel
+from ockamlite.wire.passing import PassingLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from ockamlite.routing.endpoint import Endpoint
     from ockamlite.routing.message import Flow
     from ockamlite.routing.router import Handler, Router
-    from ockamlite.wire.gate import Gate
-    from ockamlite.wire.link import Link, LinkListener, LinkReceiver, Transport
+    from ockamlite.wire.link import Link, LinkListener, Transport
 
 
 class LinkUsers(Protocol):
@@ -34,67 +34,33 @@ class LinkUsers(Protocol):
         """It has ended."""
 
 
-class TappedLink:
-    """An open link whose messages are recorded; see :class:`ockamlite.wire.link.Link`."""
+class TappedLink(PassingLink):
+    """An open link whose messages are recorded."""
 
     def __init__(
         self, link: Link, trace: Trace, name: str, here: str, there: str, closed: Callable[[TappedLink], None]
     ) -> None:
-        self._link = link
+        super().__init__(link)
         self._trace = trace
         self._closed = closed
         self._name = name
         self._here = here
-        self._there = there
-        self._receiver: LinkReceiver | None = None
+        self._beyond = there
         trace.link_changed("link-up", name, here, there)
 
-    @property
-    def endpoint(self) -> str:
-        """Our endpoint, as dialled or listened on."""
-        return self._link.endpoint
+    def sends(self, head: bytes, payload: bytes | bytearray | memoryview) -> None:
+        """Record a message that leaves."""
+        self._trace.sent(self._name, self._here, self._beyond, b"".join((head, payload)))
 
-    @property
-    def remote(self) -> str:
-        """The other end's address as this end sees it."""
-        return self._link.remote
+    def receives(self, frame: memoryview) -> None:
+        """Record a message that arrives."""
+        self._trace.arrived(self._name, self._beyond, self._here, bytes(frame))
 
-    def start(self, receiver: LinkReceiver) -> None:
-        """Begin to read."""
-        self._receiver = receiver
-        self._link.start(self)
-
-    def send(self, head: bytes, payload: bytes | bytearray | memoryview) -> Gate | None:
-        """Send a message."""
-        self._trace.sent(self._name, self._here, self._there, b"".join((head, payload)))
-        return self._link.send(head, payload)
-
-    def close(self) -> None:
-        """Close."""
-        self._link.close()
-
-    def abort(self, error: OckamError) -> None:
-        """Close at once."""
-        self._link.abort(error)
-
-    def frame_received(self, frame: memoryview) -> Gate | None:
-        """Hand a message on."""
-        self._trace.arrived(self._name, self._there, self._here, bytes(frame))
-        assert self._receiver is not None  # noqa: S101  (the link was started with it)
-        return self._receiver.frame_received(frame)
-
-    def messages_lost(self) -> None:
-        """Hand on that some are missing."""
-        assert self._receiver is not None  # noqa: S101  (the link was started with it)
-        self._receiver.messages_lost()
-
-    def link_closed(self, error: OckamError | None) -> None:
-        """Hand the end on."""
+    def ends(self, error: OckamError | None) -> None:
+        """Record the end."""
         reason = str(error) if error is not None else "closed here"
-        self._trace.link_changed("link-down", self._name, self._here, self._there, reason)
+        self._trace.link_changed("link-down", self._name, self._here, self._beyond, reason)
         self._closed(self)
-        assert self._receiver is not None  # noqa: S101
-        self._receiver.link_closed(error)
 
 
 class TappedTransport:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ockamlite.errors import DecodeError
 from ockamlite.routing.codec import decode_message
+from ockamlite.wire.passing import PassingLink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from ockamlite.errors import OckamError
     from ockamlite.routing.endpoint import Endpoint
-    from ockamlite.wire.gate import Gate
-    from ockamlite.wire.link import Link, LinkListener, LinkReceiver, Transport
+    from ockamlite.wire.link import Link, LinkListener, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -50,56 +49,12 @@ class _ShownTransport:
         return await self._inner.listen(endpoint, lambda link: accept(_ShownLink(link)))
 
 
-class _ShownLink:
-    """A link and its receiver; see :mod:`ockamlite.wire.link`."""
-
-    def __init__(self, inner: Link) -> None:
-        self._inner = inner
-        self._receiver: LinkReceiver | None = None
-
-    @property
-    def endpoint(self) -> str:
-        """Our endpoint."""
-        return self._inner.endpoint
-
-    @property
-    def remote(self) -> str:
-        """The other end's address."""
-        return self._inner.remote
-
-    def start(self, receiver: LinkReceiver) -> None:
-        """Begin to read."""
-        self._receiver = receiver
-        self._inner.start(self)
-
-    def send(self, head: bytes, payload: bytes | bytearray | memoryview) -> Gate | None:
-        """Send a message."""
+class _ShownLink(PassingLink):
+    def sends(self, head: bytes, payload: bytes | bytearray | memoryview) -> None:
         self._show(">", b"".join((head, payload)))
-        return self._inner.send(head, payload)
 
-    def close(self) -> None:
-        """Close."""
-        self._inner.close()
-
-    def abort(self, error: OckamError) -> None:
-        """Close at once."""
-        self._inner.abort(error)
-
-    def frame_received(self, frame: memoryview) -> Gate | None:
-        """Hand a message on."""
+    def receives(self, frame: memoryview) -> None:
         self._show("<", frame)
-        assert self._receiver is not None  # noqa: S101  (the link was started with it)
-        return self._receiver.frame_received(frame)
-
-    def messages_lost(self) -> None:
-        """Hand on that some are missing."""
-        assert self._receiver is not None  # noqa: S101  (the link was started with it)
-        self._receiver.messages_lost()
-
-    def link_closed(self, error: OckamError | None) -> None:
-        """Hand the end on."""
-        assert self._receiver is not None  # noqa: S101
-        self._receiver.link_closed(error)
 
     def _show(self, way: str, frame: bytes | memoryview) -> None:
         try:
