@@ -329,6 +329,61 @@ def test_a_held_end_takes_a_window_and_the_rest_waits_at_the_sender(
     assert told == [head("x", b"%d" % number) + b"%d" % number for number in range(40)]
 
 
+@pytest.mark.parametrize(("profile", "delay_s", "every"), [(SERIAL, 0.02, 8), (BLE, 0.04, 4)])
+def test_an_acknowledgement_waits_for_data_to_ride_on_but_not_for_long(
+    joined: Make, head: Make, profile: Profile, delay_s: float, every: int
+) -> None:
+    a, b = engine(1, profile), engine(2, profile)
+    joined(a, b)
+    for end in (a, b):
+        end.set_payload_limit(200)
+    key = head("keys", b"k")
+
+    def press(now: float) -> None:
+        a.send(key, b"k", now)
+        for frame in a.frames_to_send(now, 1000):
+            b.receive(frame, now)
+
+    press(1.0)
+    assert b.frames_to_send(1.0, 1000) == []
+    assert b.next_timer() == pytest.approx(1.0 + delay_s)
+    b.on_timer(1.0 + delay_s)
+    (alone,) = b.frames_to_send(1.0 + delay_s, 1000)
+    assert alone[0] >> 5 == frames.ACK
+    a.receive(alone, 1.1)
+
+    press(2.0)
+    b.send(key, b"k", 2.01)
+    (riding,) = b.frames_to_send(2.01, 1000)
+    assert riding[0] >> 5 == frames.DATA
+    a.receive(riding, 2.02)
+    b.on_timer(2.0 + delay_s)
+    assert b.frames_to_send(2.0 + delay_s, 1000) == []
+    a.close(2.1)
+    assert a.frames_to_send(2.1, 1000), "everything was acknowledged: it may leave at once"
+    assert a.is_closed
+
+    a, b = engine(1, profile), engine(2, profile)
+    joined(a, b)
+    a.set_payload_limit(200)
+    for _ in range(every):
+        assert b.frames_to_send(3.0, 1000) == []
+        press(3.0)
+    (early,) = b.frames_to_send(3.0, 1000)
+    assert early[0] >> 5 == frames.ACK
+
+
+def test_a_frame_beyond_the_window_is_not_kept(pair: tuple[ReliableLink, ReliableLink]) -> None:
+    _, b = pair
+    ours, theirs = frames.session_seed(1, 2), frames.session_seed(2, 1)
+    whole = frames.DATA << 5 | frames.FIRST | frames.LAST
+    assert b.receive(frames.encode_data(whole, 0, SERIAL.window, b"far", ours), 1.0) == []
+    assert b.frames_to_send(1.0, 1000) == [frames.encode_control(frames.ACK << 5, 0, theirs)]
+    b.receive(frames.encode_data(whole, 0, SERIAL.window - 1, b"near", ours), 1.0)
+    (told,) = b.frames_to_send(1.0, 1000)
+    assert told == frames.encode_control(frames.ACK << 5, 0, theirs, 1 << (SERIAL.window - 1))
+
+
 def test_a_lost_go_ahead_is_asked_for(line: Make, head: Make) -> None:
     link = line(SERIAL)
     link.bring_up()
