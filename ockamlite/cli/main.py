@@ -8,18 +8,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
 from ockamlite._version import __version__
 from ockamlite.cli.exits import DEFECT, IO, OK, USAGE, exit_code, system_exit_code
-from ockamlite.cli.stop import ReaderGoneError, StoppedError
-from ockamlite.cli.table import COMMANDS, Commands
+from ockamlite.cli.stop import ReaderGoneError, StoppedError, end_at_once
+from ockamlite.cli.table import Commands
 from ockamlite.errors import OckamError
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 
 @click.command(
@@ -40,8 +37,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    end_at_once()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -74,9 +70,6 @@ def run(args: list[str]) -> int:
         _drop_stdout()
         return IO
     except StoppedError as stop:
-        # Before its event loop took over the signals, a command that serves has nothing to end.
-        if args and args[0] in COMMANDS and COMMANDS[args[0]].serves:
-            return OK
         return 128 + stop.number
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -126,7 +119,3 @@ def _defect() -> int:
 def _drop_stdout() -> None:
     """Nobody reads our output any more: let what Python still holds of it vanish."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise StoppedError(number)

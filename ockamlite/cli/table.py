@@ -21,22 +21,18 @@ class Entry(NamedTuple):
     """Where it is; the command there is called ``command``."""
     text: str
     """First line of its help."""
-    serves: bool = False
-    """True if it runs until it is told to stop: then a signal is a clean end."""
 
 
 COMMANDS: Final[dict[str, Entry]] = {
     "outlet": Entry(
-        "ockamlite.cli.outlet", "An outlet connects: it stands near a service and dials it for others.", True
+        "ockamlite.cli.outlet", "An outlet connects: it stands near a service and dials it for others."
     ),
     "inlet": Entry(
-        "ockamlite.cli.inlet", "An inlet listens: it stands near a client and leads it to an outlet.", True
+        "ockamlite.cli.inlet", "An inlet listens: it stands near a client and leads it to an outlet."
     ),
-    "relay": Entry(
-        "ockamlite.cli.relay", "A relay forwards: it has an address that both ends can reach.", True
-    ),
+    "relay": Entry("ockamlite.cli.relay", "A relay forwards: it has an address that both ends can reach."),
     "node": Entry(
-        "ockamlite.cli.node", "A node is a process with addresses and workers: here echo and uppercase.", True
+        "ockamlite.cli.node", "A node is a process with addresses and workers: here echo and uppercase."
     ),
     "send": Entry("ockamlite.cli.send", "Send one message along a route and print the reply."),
     "identity": Entry("ockamlite.cli.identity", "An identity is who a node is: create, show, rotate it."),
@@ -47,7 +43,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "ockamlite.cli.scan", "Look for neighbours: Bluetooth LE, serial ports, the local network."
     ),
     "emulate": Entry(
-        "ockamlite.cli.emulate", "Lines and an air without hardware, for other commands to use.", True
+        "ockamlite.cli.emulate", "Lines and an air without hardware, for other commands to use."
     ),
     "demo": Entry("ockamlite.cli.demo", "The whole system on this machine, without hardware, in seconds."),
     "completion": Entry("ockamlite.cli.completion", "Print what makes a shell complete our options."),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ockamlite.cli.stop import SERVING
+
 STUBBORN = """
 import asyncio, sys, time
 from ockamlite.cli.run.loop import run_to_end, serve
@@ -31,6 +33,20 @@ except StoppedError as stop:
 WAITS = "await asyncio.sleep(60)"
 BLOCKS = "time.sleep(60)"
 ENDS = "pass"
+
+IMPORTING = """
+import os, runpy, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["ockamlite", *{arguments!r}]
+runpy.run_module("ockamlite", run_name="__main__", alter_sys=False)
+"""
+"""Gets the signal as a module is looked for, from the first to the last that the command imports."""
 
 
 def stubborn(run: str, never: str) -> subprocess.Popen[str]:
@@ -71,3 +87,20 @@ def test_what_ends_when_told_is_waited_for(run: str, code: int) -> None:
         assert process.stdout is not None
         assert process.stdout.read() == "told to end\n"
         assert process.wait(30) == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["ockamlite.cli.main", "click", "asyncio", "ockamlite.node"])
+def test_a_signal_while_modules_are_imported_is_a_clean_end(name: str, number: signal.Signals) -> None:
+    for arguments, code in (
+        (["relay", "--listen", "tcp:127.0.0.1:0", "--ephemeral"], 0),
+        (["send", "tcp:127.0.0.1:1,echo", "x"], 128 + number),
+    ):
+        program = IMPORTING.format(name=name, number=int(number), arguments=arguments)
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=30)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (code, b"", b"")
+
+
+def test_a_signal_is_a_clean_end_of_each_command_that_serves() -> None:
+    run = Path(__file__).parents[2] / "ockamlite/cli/run"
+    assert {path.stem for path in run.glob("*.py") if " serve(_serve(" in path.read_text()} == SERVING

@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ockamlite.cli.stop import StoppedError
+from ockamlite.cli.stop import StoppedError, end_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -121,3 +121,8 @@ async def _run(work: Coroutine[Any, Any, T], *, serving: bool) -> T:
         if stopped:
             raise _EndedError(stopped[0]) from None
         raise
+    finally:
+        # The loop would leave Python's own handlers behind, and those a traceback.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        end_at_once()
