@@ -101,6 +101,7 @@ class Forwarder:
         self._waiting: dict[Address, deque[Message]] = {}
         self._refused = Tally()
         self._failed = Tallies()
+        self._unsent = Tallies()
         self._loop = asyncio.get_running_loop()
 
     def allow(self, rules: Iterable[str]) -> None:
@@ -139,6 +140,8 @@ class Forwarder:
         size = sum(len(known.payload) for known in waiting) + len(message.payload)
         if len(waiting) < _WAITING and size <= _WAITING_BYTES:
             waiting.append(message._replace(payload=bytes(message.payload)))
+        else:
+            self._lost(target, 1)
         return None
 
     def answer(self, source: _Source, message: Message) -> Gate | None:
@@ -205,6 +208,12 @@ class Forwarder:
             return asked
         return None
 
+    def _lost(self, target: Address, messages: int) -> None:
+        """Say that messages were not forwarded: who sent them hears nothing of it."""
+        so_far = max((self._unsent.add(target) for _ in range(messages)), default=0)
+        if so_far:
+            logger.info("messages for %s lost, as no link takes them (%d so far)", target, so_far)
+
     async def _dial(self, target: Address, endpoint: Endpoint, source: _Source | None) -> None:
         loop = self._loop
         not_before = loop.time() + _REFUSE_S
@@ -214,7 +223,7 @@ class Forwarder:
             if count := self._failed.add(target):
                 logger.warning("cannot forward to %s: %s (%d so far)", endpoint, error, count)
             not_before = loop.time() + _REFUSE_S
-            del self._waiting[target]
+            self._lost(target, len(self._waiting.pop(target)))
         else:
             await self._serve(target, link, source)
         finally:
@@ -225,7 +234,7 @@ class Forwarder:
         # What comes meanwhile waits for nothing, and is forgotten.
         self._waiting[target] = deque()
         await asyncio.sleep(not_before - loop.time())
-        del self._waiting[target]
+        self._lost(target, len(self._waiting.pop(target)))
 
     async def _serve(self, target: Address, link: Link, source: _Source | None) -> None:
         """Send over ``link`` what has waited and what comes, until it ends or is of use to nobody."""

@@ -212,7 +212,10 @@ async def test_a_target_that_closes_at_once_is_not_dialled_more_often(
     assert all(b - a >= 0.15 for a, b in pairwise(dialled))
 
 
-async def test_what_waits_for_a_link_is_bounded_in_bytes(way: Way, monkeypatch: Any) -> None:
+async def test_what_waits_for_a_link_is_bounded_in_bytes_and_the_rest_is_told(
+    way: Way, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     way.middle.forward("tcp")
     go_on = asyncio.Event()
     connect = way.middle.connect
@@ -228,8 +231,25 @@ async def test_what_waits_for_a_link_is_bounded_in_bytes(way: Way, monkeypatch: 
     await settled(way)
     (waiting,) = way.middle._forwarder._waiting.values()
     assert sum(len(message.payload) for message in waiting) <= 256 * 1024
+    told = [record.getMessage() for record in caplog.records if "lost" in record.getMessage()]
+    assert told[-1] == f"messages for {way.next} lost, as no link takes them (16 so far)"
     go_on.set()
     assert (await way.client.ask(way.route / "uppercase", "after it")).text == "AFTER IT"
+
+
+async def test_what_could_not_be_sent_on_is_told(
+    way: Way, monkeypatch: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(forwarding, "_REFUSE_S", 0.1)
+    way.middle.forward("tcp")
+    nobody = tcp(free_port())
+    context = way.client.context()
+    for lost in (1, 2):
+        await context.send(way.link.route / nobody / "uppercase", b"x")
+        told = f"messages for {nobody} lost, as no link takes them ({lost} so far)"
+        await until(lambda: told in caplog.messages)  # noqa: B023  (called here)
+    await until(lambda: not way.middle._forwarder._waiting)
 
 
 async def test_the_number_of_links_is_bounded(way: Way, monkeypatch: Any, caplog: Any) -> None:
