@@ -102,6 +102,7 @@ def test_who_takes_nothing_but_has_room_is_not_ended() -> None:
 async def test_many_that_never_read_cost_their_neighbours_a_wait_and_nothing_else(
     net: Any, until: Any
 ) -> None:
+    go_on = asyncio.Event()
     many, stall_s, answer = 20, 2.0, os.urandom(MEBIBYTE)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,6 +111,8 @@ async def test_many_that_never_read_cost_their_neighbours_a_wait_and_nothing_els
             await writer.drain()
             writer.write_eof()
             await reader.read()
+        writer.write(bytes(65_536))
+        await go_on.wait()
         while True:
             writer.write(bytes(65_536))
             await writer.drain()
@@ -126,6 +129,8 @@ async def test_many_that_never_read_cost_their_neighbours_a_wait_and_nothing_els
     loop = asyncio.get_running_loop()
     for client in lazy:
         await loop.sock_sendall(client, b"f")
+    await until(lambda: all(session._unread_bytes() for session in sessions))
+    go_on.set()
     await until(lambda: any(session.holds for session in sessions))
     began = loop.time()
     new_one, new_writer = await portal.client()
