@@ -2,7 +2,8 @@
 
 What is sent to the encryptor's address goes, sealed, along the route to the peer; what the decryptor
 opens continues along its inner route, out of the channel's own flow. The channel ends with the link
-(or channel) under it, when the peer closes it, or when the peer falls silent.
+(or channel) under it, when the peer closes it, or when the peer falls silent. Who sends through it waits
+while more is under way than passes in a few seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ockamlite import bare
-from ockamlite.errors import AlreadyExistsError, LinkClosedError, LocalError, OckamError, RemoteError
+from ockamlite.errors import (
+    AlreadyExistsError,
+    DecodeError,
+    LinkClosedError,
+    LocalError,
+    OckamError,
+    RemoteError,
+)
 from ockamlite.links import HeldFlow
 from ockamlite.routing.codec import RouteMemory
 from ockamlite.routing.message import Message
@@ -28,6 +36,8 @@ from ockamlite.secure_channels.message import (
     encode_message,
     padding_for,
 )
+from ockamlite.secure_channels.pace import Pace
+from ockamlite.wire.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +48,6 @@ if TYPE_CHECKING:
     from ockamlite.routing.message import Flow
     from ockamlite.routing.router import Router
     from ockamlite.secure_channels.nonces import Opener, Sealer
-    from ockamlite.wire.gate import Gate
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +55,15 @@ PROBE_S: Final = 7.0
 """Between looks at a silent channel: three of them, and it is noticed within 30 s."""
 _MISSES: Final = 3
 _ECHO: Final = Route.of("echo")
-_PROBE_BODY: Final = bare.encode_str("alive?")
+_PROBE: Final = "alive? "
+"""What the peer is asked; a number follows, by which its answer is known."""
+_FIRST_ANSWER_S: Final = 1.5
+"""How long senders wait for a peer that has never answered, and may not offer 'echo'."""
+_ASK_AGAIN_S: Final = 3.0
+"""Between questions while senders wait; they may get lost."""
+_NO_ANSWER_S: Final = 30.0
+"""How long senders wait for an answer that is late, of a peer that lives."""
+_LEAST_PAUSE_S: Final = 0.05
 
 
 class SecureChannel:
@@ -107,6 +124,11 @@ class SecureChannel:
         self._trials = _MISSES
         self._silent_looks = 0
         self._idle_looks = 0
+        self._pace = Pace()
+        self._gate = Gate(self._loop)
+        """Shut while too much is under way."""
+        self._gate_timer: asyncio.TimerHandle | None = None
+        self._paused_until = 0.0
         self._look_timer = self._loop.call_later(PROBE_S, self._look)
         try:
             if self._under is not None:
@@ -183,7 +205,61 @@ class SecureChannel:
         head = application_prefix(onward.rest, back, len(payload))
         padding = padding_for(len(head) + len(payload)) if self.pads else NO_PADDING
         sealed = self._sealer.seal(b"".join((head, payload, padding)))
-        return self._router.deliver(Message(self._remote_route, EMPTY_ROUTE, sealed))
+        gate = self._router.deliver(Message(self._remote_route, EMPTY_ROUTE, sealed))
+        pace = self._pace
+        pace.sent_bytes += len(sealed)
+        if pace.sent_bytes >= pace.look_at:
+            return self._keep_pace(gate, len(sealed))
+        return gate
+
+    def _keep_pace(self, gate: Gate | None, size: int) -> Gate | None:
+        """Ask how far things have come, and let who sends wait if that is not far."""
+        pace = self._pace
+        if pace.wants_question:
+            self._probe()
+        # What a link brings for us is taken: the answer we wait for may come by the same one.
+        if self._router.reading or self.closed.done():
+            return gate
+        pause_s = pace.pause_s(size)
+        if pause_s < _LEAST_PAUSE_S and not pace.is_full:
+            return gate
+        now = self._loop.time()
+        self._paused_until = max(now, self._paused_until) + pause_s
+        if not self._gate.is_shut:
+            self._gate.shut()
+            wait_s = _ASK_AGAIN_S if self._answers_probes else _FIRST_ANSWER_S
+            self._look_at_gate_at(now + wait_s if pace.is_full else self._paused_until)
+        return self._gate
+
+    def _look_at_gate_at(self, at: float) -> None:
+        if self._gate_timer is not None:
+            self._gate_timer.cancel()
+        self._gate_timer = self._loop.call_at(at, self._look_at_gate)
+
+    def _look_at_gate(self) -> None:
+        now, pace = self._loop.time(), self._pace
+        if not pace.is_full:
+            if now < self._paused_until:
+                self._look_at_gate_at(self._paused_until)
+            else:
+                self._open_gate()
+            return
+        is_late = pace.is_due(now)
+        most_s = _NO_ANSWER_S if self._answers_probes else _FIRST_ANSWER_S
+        if is_late and now - self._gate.shut_since >= most_s and not self._idle_looks:
+            logger.info("%r: answers no questions; how much is under way is not known", self)
+            pace.set_free()
+            self._open_gate()
+            return
+        if is_late:
+            self._probe()
+        self._look_at_gate_at(now + _ASK_AGAIN_S)
+
+    def _open_gate(self) -> None:
+        if self._gate_timer is not None:
+            self._gate_timer.cancel()
+            self._gate_timer = None
+        self._gate.open()
 
     def decrypt(self, message: Message) -> Gate | None:
         """Open what came to the decryptor's address and send it on its inner way."""
@@ -236,16 +312,23 @@ class SecureChannel:
         if self._probe_address is None:
             self._probe_address = self._router.add_random(self._probe_answered)
             self._router.open(self._probe_address, (self.flow,))
+        body = bare.encode_str(f"{_PROBE}{self._pace.asked(self._loop.time())}")
         try:
-            self._router.deliver(
-                Message(self._back / _ECHO, Route((self._probe_address,)), _PROBE_BODY)
-            )  # fmt: skip
+            self._router.deliver(Message(self._back / _ECHO, Route((self._probe_address,)), body))
         except LocalError as error:
             self._end(f"the way to the peer is gone: {error}")
 
     def _probe_answered(self, message: Message) -> None:
         self._answers_probes = True
         self._silent_looks = 0
+        try:
+            number = int(bare.decode_str(bytes(message.payload)).removeprefix(_PROBE))
+        except (DecodeError, ValueError):
+            logger.debug("%r: an answer to no question of ours", self)
+            return
+        self._pace.answered(number, self._loop.time())
+        if self._gate.is_shut and not self._pace.is_full:
+            self._look_at_gate()
 
     def _look(self) -> None:
         """Look whether the peer is still there; ask it if it was silent."""
@@ -261,7 +344,8 @@ class SecureChannel:
             self._silent_looks = self._idle_looks = 0
         else:
             self._idle_looks += 1
-            self._silent_looks += self._answers_probes
+            # What was asked behind much else over a slow way cannot have been answered yet.
+            self._silent_looks += self._answers_probes and self._pace.is_due(self._loop.time())
             if self._silent_looks >= _MISSES:
                 self._end("the peer fell silent")
                 return
@@ -287,6 +371,7 @@ class SecureChannel:
             self.confirmed.set_exception(LinkClosedError(f"secure channel with {self.peer} ended: {reason}"))
             self.confirmed.exception()  # not everybody waits for it
         self._look_timer.cancel()
+        self._open_gate()
         if self._prove_timer is not None:
             self._prove_timer.cancel()
         self._last_message3 = None
