@@ -173,7 +173,7 @@ async def test_a_slow_target_slows_the_client(net: Any, until: Any) -> None:
     await until(lambda: session._gate.is_shut)
     limits = portal.gateway.limits
     waiting = session._transport.get_write_buffer_size()
-    assert waiting <= limits.portal_buffer_bytes + limits.portal_chunk_bytes
+    assert waiting <= limits.portal_buffer_bytes + limits.portal_bulk_chunk_bytes
     go_on.set()
     assert await came == upload
     writer.close()
