@@ -11,8 +11,8 @@ from ockamlite.cli.run.output import ServingOutput
 from ockamlite.cli.run.serving import (
     for_ever,
     forwarded,
-    listen,
-    name_taken,
+    listen_for,
+    offered,
     read_listen,
     running_node,
     transports,
@@ -20,11 +20,9 @@ from ockamlite.cli.run.serving import (
 from ockamlite.cli.run.state import State, open_state
 from ockamlite.cli.run.trust import chosen_trust, refusal, warn_of_everyone, warn_of_insecure
 from ockamlite.cli.run.ways import read_service_name
-from ockamlite.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
     from ockamlite.cli.options import Common
-    from ockamlite.node import Node
     from ockamlite.routing.endpoint import Endpoint
     from ockamlite.secure_channels.trust import Trust
     from ockamlite.wire.link import Transport
@@ -88,11 +86,15 @@ def run(
 async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: ServingOutput) -> None:
     async with running_node(state, carriers, output.event) as node:
         node.forward(*plan.forward)
-        offer = _offer(plan, node)
-        links = await listen(node, plan.listen)
-        for link in links:
-            for address in offer:
-                node.open(address, link)
+        offer = offered(
+            node,
+            lambda: node.uppercase(plan.service),
+            service=plan.service,
+            listener=plan.listener,
+            trust=plan.trust,
+            insecure=plan.insecure,
+        )
+        links = await listen_for(node, plan.listen, offer)
         at = [str(link.endpoint) for link in links]
         identifier = str(state.identity.identifier)
         async with announced(plan.announce, links) as told:
@@ -105,19 +107,3 @@ async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: S
                 **told,
             )
             await for_ever()
-
-
-def _offer(plan: _Plan, node: Node) -> list[str]:
-    """Start ``uppercase`` and, if anybody may open one, the channel listener; what links may reach."""
-    offer = []
-    try:
-        uppercase = node.uppercase(plan.service)
-        if plan.trust is not None:
-            listener = node.secure_channel_listener(plan.listener, trust=plan.trust)
-            node.open(uppercase, listener)
-            offer.append(plan.listener)
-    except AlreadyExistsError as error:
-        raise name_taken(error) from error
-    if plan.insecure:
-        offer.append(plan.service)
-    return offer

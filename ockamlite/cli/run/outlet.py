@@ -13,8 +13,8 @@ from ockamlite.cli.run.serving import (
     first_links,
     for_ever,
     forwarded,
-    listen,
-    name_taken,
+    listen_for,
+    offered,
     read_listen,
     running_node,
     transports,
@@ -30,7 +30,7 @@ from ockamlite.cli.run.ways import (
     read_relay_name,
     read_service_name,
 )
-from ockamlite.errors import AlreadyExistsError, UsageError
+from ockamlite.errors import UsageError
 from ockamlite.relays.protocol import PREFIX
 from ockamlite.routing.hops import NameHop
 
@@ -121,11 +121,15 @@ def run(
 async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: ServingOutput) -> None:
     async with running_node(state, carriers, output.event) as node:
         node.forward(*plan.forward)
-        offer = _offer(plan, node)
-        links = await listen(node, plan.listen)
-        for link in links:
-            for address in offer:
-                node.open(address, link)
+        offer = offered(
+            node,
+            lambda: node.outlet(plan.target, name=plan.service).address,
+            service=plan.service,
+            listener=plan.listener,
+            trust=plan.trust,
+            insecure=plan.insecure,
+        )
+        links = await listen_for(node, plan.listen, offer)
         registered = await _register(plan, node, offer)
         at = [str(link.endpoint) for link in links]
         relays = [
@@ -146,22 +150,6 @@ async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: S
                 **told,
             )
             await for_ever()
-
-
-def _offer(plan: _Plan, node: Node) -> list[str]:
-    """Start the outlet and, if anybody may open one, the secure channel listener; what links may reach."""
-    offer = []
-    try:
-        outlet = node.outlet(plan.target, name=plan.service)
-        if plan.trust is not None:
-            listener = node.secure_channel_listener(plan.listener, trust=plan.trust)
-            node.open(outlet.address, listener)
-            offer.append(plan.listener)
-    except AlreadyExistsError as error:
-        raise name_taken(error) from error
-    if plan.insecure:
-        offer.append(plan.service)
-    return offer
 
 
 async def _register(plan: _Plan, node: Node, offer: list[str]) -> list[RemoteRelay]:

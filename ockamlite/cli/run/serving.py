@@ -15,12 +15,14 @@ from ockamlite.node import Node
 from ockamlite.routing.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from ockamlite.cli.run.state import State
     from ockamlite.events import OnEvent
     from ockamlite.links import Listener
+    from ockamlite.routing.address import Address
     from ockamlite.routing.hops import Hop
+    from ockamlite.secure_channels.trust import Trust
     from ockamlite.wire.link import Transport
 
 
@@ -105,9 +107,44 @@ async def listen(node: Node, endpoints: Iterable[Endpoint]) -> list[Listener]:
     return [await node.listen(endpoint) for endpoint in endpoints]
 
 
-def name_taken(error: AlreadyExistsError) -> UsageError:
-    """The error for a ``--service`` or ``--listener`` that is the name of something else in the node."""
-    return UsageError(str(error), hint="another name for --service or --listener")
+async def listen_for(node: Node, endpoints: Iterable[Endpoint], offer: Iterable[str]) -> list[Listener]:
+    """Listen at all of them, and let what comes there reach the addresses of ``offer``.
+
+    Raises:
+        UnavailableError: one cannot be bound.
+    """
+    listeners = await listen(node, endpoints)
+    for listener in listeners:
+        for address in offer:
+            node.open(address, listener)
+    return listeners
+
+
+def offered(
+    node: Node,
+    start: Callable[[], Address],
+    *,
+    service: str,
+    listener: str,
+    trust: Trust | None,
+    insecure: bool,
+) -> list[str]:
+    """Start a service and, if anybody may open one, the channel listener; what links may reach.
+
+    Raises:
+        UsageError: the names are the same, or one is taken.
+    """
+    offer = []
+    try:
+        address = start()
+        if trust is not None:
+            node.open(address, node.secure_channel_listener(listener, trust=trust))
+            offer.append(listener)
+    except AlreadyExistsError as error:
+        raise UsageError(str(error), hint="another name for --service or --listener") from error
+    if insecure:
+        offer.append(service)
+    return offer
 
 
 async def for_ever() -> None:
