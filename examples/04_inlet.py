@@ -15,4 +15,6 @@ async def main(listen: str, forwarding_address: str, relay: str = "127.0.0.1:400
         await node.until_interrupted()
 
 
+if len(sys.argv) < 3:
+    sys.exit("usage: 04_inlet.py HOST:PORT FORWARDING_ADDRESS [RELAY_HOST:PORT]")
 asyncio.run(main(*sys.argv[1:]))

@@ -147,7 +147,7 @@ class Path:
                     await self._changed.wait()
                 return route
         except TimeoutError as error:
-            reason = self.failure or f"not open within {timeout_s:g} s"
+            reason = self._said(self.failure) if self.failure else f"not open within {timeout_s:g} s"
             raise UnavailableError(f"no way along {self.text}: {reason}") from error
         finally:
             self._waiting -= hurry
@@ -226,8 +226,13 @@ class Path:
             error if isinstance(error, OckamError) else UnavailableError(f"{type(error).__name__}: {error}")
         )
         if str(known) != str(self.failure):
-            logger.warning("%s: %s; trying on", self.text, known, exc_info=None if known is error else error)
+            shown = None if known is error else error
+            logger.warning("%s: %s; trying on", self.text, self._said(known), exc_info=shown)
         self.failure = known
+
+    def _said(self, error: OckamError) -> str:
+        """What went wrong; errors of links name an endpoint, which may be all of the path."""
+        return str(error).removeprefix(f"{self.text}: ")
 
     async def _keep(self, opened: Opened) -> None:
         """Hold an open path until the first of its parts ends."""

@@ -11,6 +11,7 @@ import pytest
 
 from ockamlite import paths
 from ockamlite.errors import AnswerTimeoutError, UnavailableError, UsageError
+from ockamlite.node import Node
 from ockamlite.paths import LONGEST_PAUSE_S, Opened, Path
 from ockamlite.routing.hops import parse_hops
 from ockamlite.routing.route import Route
@@ -312,3 +313,13 @@ async def test_a_failure_in_the_middle_closes_what_was_open(net: Any, until: Any
 
 def test_what_returns_is_asked_again_within_seconds() -> None:
     assert paths.LONGEST_PAUSE_S <= 5
+
+
+async def test_what_fails_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    at = f"tcp:127.0.0.1:{free_port()}"
+    async with Node() as node:
+        path = node.path(at)
+        with pytest.raises(UnavailableError) as caught:
+            await path.wait(0.3)
+    assert str(caught.value) == f"no way along {at}: connection refused"
+    assert caplog.messages[0] == f"{at}: connection refused; trying on"

@@ -140,6 +140,11 @@ async def test_04_joins_two_nodes_that_both_listen_nowhere(
         await program.interrupt()
 
 
+async def test_04_says_what_it_needs(start: Any) -> None:
+    inlet = await start("04_inlet")
+    assert (await inlet.complaints()).startswith("usage: 04_inlet.py HOST:PORT FORWARDING_ADDRESS")
+
+
 async def test_bob_echoes_what_alice_types(start: Any, free_port: Callable[[], int]) -> None:
     at = f"127.0.0.1:{free_port()}"
     relay = await start("relay", at.rpartition(":")[2])
