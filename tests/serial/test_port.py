@@ -146,7 +146,7 @@ async def test_a_device_that_is_not_there_says_so(tmp_path: Path) -> None:
 async def test_what_is_no_serial_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for device in (str(tmp_path / "file"), "/dev/null"):
-        with pytest.raises(UnavailableError, match=f"{device}: this is no serial line$"):
+        with pytest.raises(UnavailableError, match=f"{device}: this is no serial line"):
             await open_port(LineSettings(device), Protocol())
 
 
