@@ -222,6 +222,34 @@ def test_nobody_scans_while_the_adapter_connects(world: type[World], virtual: Vi
     virtual(body)
 
 
+def test_an_adapter_makes_one_connection_at_a_time(world: type[World], virtual: Virtual) -> None:
+    async def body() -> None:
+        air = world()
+        await air.listen()
+        radio = air.air.radio()
+        transport = air.transport(radio)
+        under_way: list[int] = []
+        most: list[int] = []
+        opening = radio.connect
+
+        async def connect(device: Advertisement) -> Any:
+            under_way.append(1)
+            most.append(len(under_way))
+            try:
+                return await opening(device)
+            finally:
+                under_way.pop()
+
+        radio.connect = connect
+        dialled = (transport.connect(Endpoint.parse("ble:pi")) for _ in range(3))
+        links = await asyncio.gather(*dialled)
+        assert most == [1, 1, 1]
+        for link in links:
+            link.close()
+
+    virtual(body)
+
+
 def test_seven_centrals_are_served_at_once(
     world: type[World], virtual: Virtual, messages: Callable[..., list[bytes]]
 ) -> None:

@@ -89,6 +89,7 @@ def test_left_overs_of_one_who_was_killed_are_replaced(serve: Any, tmp_path: Pat
         (("--serial", "{}/x:{}/x"), 64, "two lines"),
         (("--serial", "{}/x:{}/y", "--serial", "{}/y:{}/z"), 64, "two lines"),
         (("--serial", "{}/file:{}/y"), 73, "exists already"),
+        (("--serial", "{}/none/x:{}/y"), 69, "there is no folder"),
         (("--serial", "{}/nowhere/x:{}/y"), 69, "cannot emulate"),
         (("--ble", "--mtu", "22"), 64, "mtu"),
         (("--ble", "--loss", "1"), 64, "loss"),

@@ -143,12 +143,16 @@ def _check_free(devices: Sequence[str]) -> None:
 
     Raises:
         AlreadyExistsError: something is there, and no left-over of ours.
+        UnavailableError: there is no folder for it.
         UsageError: a device is named twice.
     """
     paths = [os.path.abspath(device) for device in devices]  # noqa: PTH100  (links stay as they are)
     for path in paths:
         if paths.count(path) > 1:
             raise UsageError(f"{path} cannot be the end of two lines")
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if not Path(folder).is_dir():
+            raise UnavailableError(f"cannot emulate {path}: there is no folder {folder}")
         # A link to a terminal that is gone is what is left of one who was killed.
         if os.path.lexists(path) and (not Path(path).is_symlink() or Path(path).exists()):
             raise AlreadyExistsError(
