@@ -340,6 +340,8 @@ class SecureChannel:
             if not self._heard or (not self._answers_probes and self._trials):
                 self._trials -= self._heard
                 self._probe()
+            elif self._pace.is_unsure:
+                self._probe()  # a way that has become slow shows by the answer
             self._heard = False
             self._silent_looks = self._idle_looks = 0
         else:

@@ -94,6 +94,11 @@ class Pace:
         """True if so much was sent since the last question that another one is due."""
         return self.sent_bytes - self._asked_bytes >= self.window_bytes / 2
 
+    @property
+    def is_unsure(self) -> bool:
+        """True if something was sent of which no question tells; to be asked now and then."""
+        return self.sent_bytes - self._asked_bytes >= _LEAST_BYTES
+
     def pause_s(self, size: int) -> float:
         """How long to wait after a message, lest a burst of them waits for the first slow link."""
         return min(_LONGEST_PAUSE_S, size * self._s_per_byte / _HASTE)
