@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 _READ_BYTES = 256 * 1024
 _NOTSENT_BYTES = 128 * 1024
+_BACKLOG = 512
+"""Connections that wait in the kernel until they are accepted."""
 _CONNECT_TIMEOUT_S = 10.0
 _FRAME_TIMEOUT_S = 60.0
 """How long a begun frame may take: a megabyte at modem speed, but not a byte a second for ever."""
@@ -126,9 +128,12 @@ class TcpTransport:
             return self._links.link(listener.endpoint, accept)
 
         try:
-            server = await loop.create_server(accepted, target.host, target.port, backlog=512)
+            # One by one: asyncio tries as often in each round, and tells of each that fails as there are no
+            # descriptors left.
+            server = await loop.create_server(accepted, target.host, target.port, backlog=1)
         except (OSError, UnicodeError, OverflowError) as error:
             raise cannot_listen(str(endpoint), error, lambda: holder_of_port(target.port)) from error
+        _let_wait(server)
         listener.started(server)
         return listener
 
@@ -156,6 +161,16 @@ class TcpListener(StreamListener):
         bound = HostPort.parse(self.endpoint.details, allow_any_host=True)
         port: int = server.sockets[0].getsockname()[1]
         self.endpoint = Endpoint(self.endpoint.kind, str(HostPort(bound.host, port)), self.endpoint.options)
+
+
+def _let_wait(server: asyncio.Server) -> None:
+    """Let more connections wait in the kernel than are accepted at a time."""
+    for sock in server.sockets:
+        try:
+            with sock.dup() as same:
+                same.listen(_BACKLOG)
+        except (OSError, AttributeError) as error:  # no descriptor left; or an event loop without sockets
+            logger.debug("few connections wait until they are accepted: %s", error)
 
 
 def _tune(sock: socket.socket) -> None:

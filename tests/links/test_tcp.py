@@ -7,12 +7,15 @@ import dataclasses
 import math
 import socket
 import struct
+import sys
+from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ockamlite.errors import DecodeError, LinkBrokenError, LinkClosedError, UnavailableError
 from ockamlite.limits import LIMITS
+from ockamlite.node import Node
 from ockamlite.routing.endpoint import Endpoint
 from ockamlite.wire.gate import Gate
 from transports.tcp import TcpLink, TcpTransport, _Shared
@@ -372,3 +375,44 @@ async def test_the_host_that_takes_most_of_the_room_for_long_frames_loses_its_ow
         link._grow_long(bytearray(120_000))
     assert [pipe.aborted for pipe in pipes] == [False, True, False, False, False]
     assert shared.room == 1_000_000 - 4 * 240_000
+
+
+SERVES_WITH_FEW_DESCRIPTORS = """
+import asyncio, resource
+from ockamlite import Node
+
+async def main():
+    async with Node() as node:
+        links = await node.listen("tcp:127.0.0.1:0")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        print(links.endpoint, flush=True)
+        await node.until_interrupted()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_program_without_descriptors_left_is_told_seldom_and_serves_on() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVES_WITH_FEW_DESCRIPTORS, stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        at = (await process.stdout.readline()).decode().strip()
+        port = int(at.rpartition(":")[2])
+        strangers = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(150)]
+        said = await process.stderr.readuntil(b"Too many open files")
+        for stranger in strangers:
+            stranger.close()
+        async with asyncio.timeout(10), Node() as node:
+            link = await node.connect(at)
+            assert (await node.ask(link.route / "echo", b"x")).payload == b"x"
+        process.terminate()
+        said += await process.stderr.read()
+        assert await process.wait() == 0
+        assert said.count(b"Too many open files") < 20
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
