@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from boards.profiles import all_profiles
 from ockamlite.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -255,6 +256,23 @@ def test_the_entry_point_of_the_docs_is_one_that_is_looked_for() -> None:
     groups = tomllib.loads(shown)["project"]["entry-points"]
     assert groups.keys() <= ours["project"]["entry-points"].keys()
     assert groups.keys() == {"ockamlite.transports"}
+
+
+BLUETOOTH = {"uart": "built in", "card": "with a card", "coprocessor": "none for Linux", "none": "none"}
+
+
+def test_the_boards_of_the_readme_are_those_with_a_profile() -> None:
+    rows = []
+    for board in all_profiles():
+        if not board.name.startswith("generic"):
+            port, ble = board.uarts[0], BLUETOOTH[board.ble.attached]
+            if board.ble.adapter:
+                ble += f", packets of {board.ble.packet_bytes} B"
+            rows.append(f"| {board.title} | `{port.devices[0]}`, {port.baud:,} Bd | {ble} |")
+    table = README.partition("| board | `serial:auto` | `ble:` |\n| --- | --- | --- |\n")[2].partition(
+        "\n\n"
+    )[0]
+    assert table.splitlines() == rows
 
 
 def test_the_limits_that_the_readme_names_are_those_that_hold() -> None:
