@@ -430,7 +430,7 @@ class Node:
         return address
 
     def start_processor(
-        self, process: Callable[[Context], Coroutine[object, object, None]], name: str | None = None
+        self, process: Callable[[Context], Coroutine[object, object, None]], *, name: str | None = None
     ) -> asyncio.Task[None]:
         """Run an async function with a context of its own until it returns or the node stops."""
         context, address = self._new_context(name)
@@ -549,7 +549,7 @@ class Node:
         return service
 
     def register(
-        self, path: Path, name: str | None = None, *, offer: Collection[Address | str] = ()
+        self, path: Path, *, name: str | None = None, offer: Collection[Address | str] = ()
     ) -> RemoteRelay:
         """Register at the relay at the end of ``path`` and stay registered.
 

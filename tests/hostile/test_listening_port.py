@@ -414,7 +414,7 @@ async def test_one_who_hardly_reads_keeps_nobody_else_from_what_is_behind_a_rela
     async with Node(limits=limits) as relay, Node() as gateway, Node() as bob:
         listener = await relay.listen("tcp:127.0.0.1:0")
         relay.relay_service(open_to=[listener.flow])
-        await gateway.register(gateway.path(str(listener.endpoint)), "pi").registered()
+        await gateway.register(gateway.path(str(listener.endpoint)), name="pi").registered()
         there = (await bob.connect(listener.endpoint)).route / "forward_to_pi" / "echo"
         await bob.ask(there, b"before")
         loop = asyncio.get_running_loop()

@@ -104,7 +104,7 @@ async def registered(net: Any) -> Callable[..., Awaitable[tuple[Any, Any]]]:
         host = await net.node()
         host.uppercase()
         path = host.path(relay.at)
-        remote = host.register(path, name, offer=options.pop("offer", ["uppercase"]))
+        remote = host.register(path, name=name, offer=options.pop("offer", ["uppercase"]))
         async with asyncio.timeout(10):
             await remote.registered()
         return host, remote

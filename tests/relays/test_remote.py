@@ -60,7 +60,7 @@ async def test_what_is_offered_is_reached_also_if_the_path_was_open_before(net: 
     gateway.uppercase()
     path = gateway.path(found.at)
     await path.wait(5.0)
-    await gateway.register(path, "pi", offer=["uppercase"]).registered()
+    await gateway.register(path, name="pi", offer=["uppercase"]).registered()
     link = await client.connect(found.at)
     assert (await client.ask(link.route / "forward_to_pi" / "uppercase", "hello")).text == "HELLO"
 
@@ -93,7 +93,7 @@ async def test_a_name_that_routes_cannot_hold_is_refused_at_once(net: Any, relay
     found = await relay()
     node = await net.node()
     with pytest.raises(ProtocolError):
-        node.register(node.path(found.at), "a,b")
+        node.register(node.path(found.at), name="a,b")
 
 
 async def test_a_registrant_registers_again_after_the_relay_restarted_and_says_so(
@@ -117,7 +117,7 @@ async def test_a_relay_that_is_down_at_first_is_waited_for(net: Any, relay: Any)
     port = free_port()
     gateway = await net.node()
     path = gateway.path(f"tcp:127.0.0.1:{port}")
-    remote = gateway.register(path, "pi")
+    remote = gateway.register(path, name="pi")
     while path.failure is None:
         await asyncio.sleep(0.001)
     assert "connection refused" in str(path.failure)
@@ -165,7 +165,7 @@ async def test_a_relay_that_hangs_up_as_soon_as_the_path_is_open_is_dialled_agai
         return opened[-1]
 
     monkeypatch.setattr(gateway, "open_hops", hung_up)
-    remote = gateway.register(gateway.path(found.at), "pi", offer=["uppercase"])
+    remote = gateway.register(gateway.path(found.at), name="pi", offer=["uppercase"])
     async with asyncio.timeout(10):
         assert (await remote.registered()).name == "forward_to_pi"
     assert len(opened) == 2
@@ -211,7 +211,7 @@ async def test_what_is_offered_no_more_costs_the_rest_nothing(
     found, gateway, client = await relay(), await net.node(), await net.node()
     gateway.uppercase()
     outlet = gateway.outlet("tcp:127.0.0.1:9")
-    remote = gateway.register(gateway.path(found.at), "pi", offer=[outlet.address, "uppercase"])
+    remote = gateway.register(gateway.path(found.at), name="pi", offer=[outlet.address, "uppercase"])
     await remote.registered()
     await outlet.close()
     for link in tuple(found.listener.links):
@@ -227,7 +227,7 @@ async def test_a_relay_that_does_not_answer_is_asked_again(net: Any, relay: Any,
     stranger = await net.node()
     found = await relay(may_register=TrustIdentifiers(stranger.identity.identifier))
     gateway = await net.node()
-    remote = gateway.register(gateway.path(found.at), "pi")
+    remote = gateway.register(gateway.path(found.at), name="pi")
     await found.host.event("refused", 2)
     found.service._may_register = None
     async with asyncio.timeout(10):
@@ -262,7 +262,7 @@ async def test_a_relay_that_keeps_the_last_hop_works(net: Any) -> None:
     secret: list[Message] = []
     gateway.router.add(Address.local("secret"), secret.append)
     where = f"tcp:127.0.0.1:{listener.endpoint.host_port.port}"
-    remote = gateway.register(gateway.path(where), "pi", offer=["uppercase"])
+    remote = gateway.register(gateway.path(where), name="pi", offer=["uppercase"])
     assert (await remote.registered()).name == "pi"
     link = await client.connect(where)
     assert (await client.ask(link.route / "pi" / "uppercase", "hello")).text == "HELLO"
@@ -282,7 +282,7 @@ async def through_relay(net: Any, found: Any, target: int) -> tuple[Any, Any, An
     outlet = gateway.outlet(f"tcp:127.0.0.1:{target}")
     channels = gateway.secure_channel_listener(trust=TrustIdentifiers(laptop.identity.identifier))
     gateway.open("outlet", channels)
-    await gateway.register(gateway.path(found.at), "pi", offer=[channels.address]).registered()
+    await gateway.register(gateway.path(found.at), name="pi", offer=[channels.address]).registered()
     path = laptop.path(
         f"{found.at},forward_to_pi,secure:secure_channel_listener,outlet",
         trust=TrustIdentifiers(gateway.identity.identifier),
@@ -341,7 +341,7 @@ async def test_an_inlet_at_the_relay_itself_reaches_who_registered(net: Any, rel
     gateway.outlet(f"tcp:127.0.0.1:{await net.echo()}")
     channels = gateway.secure_channel_listener(trust=TrustIdentifiers(found.host.identity.identifier))
     gateway.open("outlet", channels)
-    await gateway.register(gateway.path(found.at), "pi", offer=[channels.address]).registered()
+    await gateway.register(gateway.path(found.at), name="pi", offer=[channels.address]).registered()
     channel = await found.host.secure_channel(
         Route.of("forward_to_pi", "secure_channel_listener"),
         trust=TrustIdentifiers(gateway.identity.identifier),

@@ -87,7 +87,7 @@ async def test_a_channel_through_a_relay_is_end_to_end(pair: Any) -> None:
     pair.bob.open(relays.addresses[0], pair.listener)
     async with pair.node() as carol:
         carol.secure_channel_listener("carols", trust=TrustIdentifiers(pair.alice.identity.identifier))
-        registered = carol.register(carol.path("memory:bob"), "carol", offer=["carols"])
+        registered = carol.register(carol.path("memory:bob"), name="carol", offer=["carols"])
         while "forward_to_carol" not in {a.name for a in pair.bob.router._table}:
             await asyncio.sleep(0.1)
         channel = await pair.alice.secure_channel(

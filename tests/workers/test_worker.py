@@ -301,7 +301,7 @@ async def test_a_processor_runs_with_a_context_until_it_returns(node: Node) -> N
         asked = await context.receive()
         await context.reply(asked, b"processed")
 
-    task = node.start_processor(process, "processor")
+    task = node.start_processor(process, name="processor")
     assert (await node.ask("processor", b"")).payload == b"processed"
     await task
     await asyncio.sleep(0)
@@ -315,7 +315,7 @@ async def test_a_processor_that_fails_is_logged_and_gone(
     async def process(context: Context) -> None:
         raise LookupError("out of paper")
 
-    task = node.start_processor(process, "printer")
+    task = node.start_processor(process, name="printer")
     await asyncio.wait([task])
     await asyncio.sleep(0)
     assert "processor printer failed: out of paper" in caplog.text

@@ -155,7 +155,8 @@ async def _serve(plan: _Plan, state: State, carriers: list[Transport], output: S
 async def _register(plan: _Plan, node: Node, offer: list[str]) -> list[RemoteRelay]:
     """Register at the relays; wait for one, and for the others a moment longer."""
     relays = [
-        node.register(node.path(hops, trust=plan.relay_trust), plan.name, offer=offer) for hops in plan.relays
+        node.register(node.path(hops, trust=plan.relay_trust), name=plan.name, offer=offer)
+        for hops in plan.relays
     ]
     waiting = {asyncio.ensure_future(relay.registered()) for relay in relays}
     try:
