@@ -420,8 +420,11 @@ class Hostile(asyncio.Protocol):
 
     async def begin(self) -> None:
         self.port: Any = await self.site.line.open_port(line_settings(Endpoint.parse("serial:b")), self)
-        self._pump()
-        await until(lambda: self.link.is_up)
+        # Where a frame of the gateway's was cut, its answer to our first HELLO may be damaged.
+        while not self.link.is_up:
+            self.link.on_timer(now())
+            self._pump()
+            await asyncio.sleep(0.05)
 
     def data_received(self, data: bytes) -> None:
         for frame in self._unpacker.feed(data):
