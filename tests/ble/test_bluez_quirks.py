@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,6 +99,20 @@ async def test_an_mtu_that_bluez_does_not_tell_is_asked_for(centrals: Centrals) 
     await centrals.listen()
     made = await centrals.connect("hci1")
     assert made.value_bytes == gatt.MOST_VALUE_BYTES
+    await made.leave()
+
+
+@needs_bus
+async def test_an_mtu_that_is_agreed_later_is_used_from_then_on(centrals: Centrals) -> None:
+    air = centrals.daemon.air
+    air.model = replace(air.model, mtu_exchange_s=1.0)
+    await centrals.listen()
+    made = await centrals.connect("hci1")
+    assert made.value_bytes == gatt.LEAST_VALUE_BYTES
+    async with asyncio.timeout(5):
+        while made.value_bytes == gatt.LEAST_VALUE_BYTES:
+            await asyncio.sleep(0.01)
+    assert made.value_bytes == gatt.MOST_VALUE_BYTES == 495, "longer ones get lost in some stacks"
     await made.leave()
 
 
