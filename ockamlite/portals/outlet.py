@@ -102,12 +102,11 @@ class Outlet:
     def connected(self, session: OutletSession) -> None:
         """The target is there: say so, to the operator and to the inlet, and let data flow."""
         self._dialling.pop(session, None)
-        session.send(PONG)
-        if session.portal.state is State.CLOSED:
-            return
         session.opened(session.asked_by)
         route = str(session.asked_by)
         self._on_event(SessionOpened(session.number, session.peer_text, route, target=self._endpoint))
+        # Open by now: an inlet of this node answers with data at once.
+        session.send(PONG)
 
     def _refuse(self, message: Message, reason: str) -> None:
         """Say why here. An inlet of ours that is told closes its client at once, one of Rust's in time."""

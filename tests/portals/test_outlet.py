@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import socket
 from typing import TYPE_CHECKING, Any
 
+from ockamlite.routing.route import Route
 from tests.portals.connections import ends
 
 if TYPE_CHECKING:
@@ -47,3 +49,16 @@ async def test_strangers_who_ask_for_a_dead_target_for_ever_fill_no_log(
             writer.close()
     told = [record for record in caplog.records if record.name.endswith("outlet")]
     assert len(told) == len(portal.gateway.events("refused")) == 5  # the 1st, 2nd, 4th, 8th and 16th
+
+
+async def test_an_inlet_of_the_same_node_takes_clients_who_speak_first(net: Any) -> None:
+    node = await net.node()
+    node.outlet(f"tcp:127.0.0.1:{await net.echo()}")
+    inlet = await node.inlet("tcp:127.0.0.1:0", Route.of("outlet"))
+    for _ in range(10):
+        client = socket.create_connection(("127.0.0.1", inlet.port))
+        client.sendall(b"hello")  # there before the inlet's node has its turn
+        reader, writer = await asyncio.open_connection(sock=client)
+        assert await asyncio.wait_for(reader.readexactly(5), 5) == b"hello"
+        writer.close()
+    await node.event("session-close", 20)
