@@ -245,15 +245,18 @@ class SecureChannel:
                 self._open_gate()
             return
         is_late = pace.is_due(now)
-        most_s = _NO_ANSWER_S if self._answers_probes else _FIRST_ANSWER_S
-        if is_late and now - self._gate.shut_since >= most_s and not self._idle_looks:
+        waited_s = now - self._gate.shut_since
+        # Who has answered and says nothing at all now may be dead: the looks will tell.
+        lives = self._answers_probes and not self._idle_looks and waited_s >= _NO_ANSWER_S
+        if is_late and (lives or not self._answers_probes):
             logger.info("%r: answers no questions; how much is under way is not known", self)
             pace.set_free()
             self._open_gate()
             return
         if is_late:
             self._probe()
-        self._look_at_gate_at(now + _ASK_AGAIN_S)
+        if not self.closed.done():
+            self._look_at_gate_at(now + _ASK_AGAIN_S)
 
     def _open_gate(self) -> None:
         if self._gate_timer is not None:

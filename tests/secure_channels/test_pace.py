@@ -134,6 +134,7 @@ async def test_a_peer_that_does_not_offer_echo_gets_much_after_a_moment(pair: An
     inbox = pair.alice.context()
     pair.alice.open(inbox.address, channel)
     sender = pair.bob.context()
+    await asyncio.sleep(10 * PROBE_S)  # it says nothing either
     began = time.now
     for _ in range(50):
         await asyncio.wait_for(sender.send(theirs.route / inbox.address, bytes(10_000)), 60)
@@ -186,3 +187,23 @@ async def test_how_far_much_has_come_is_asked_at_the_next_look(pair: Any) -> Non
     await asyncio.sleep(1.1 * PROBE_S)
     assert channel._pace.under_way_bytes < 2000
     speaks.cancel()
+
+
+async def test_who_waits_for_a_way_that_ends_is_let_go_and_nothing_asks_on(pair: Any, time: Any) -> None:
+    await pair.start()
+    channel, _ = await opened(pair)
+    inbox = pair.bob.context()
+    pair.bob.open(inbox.address, pair.channels)
+    channel._pace.window_bytes = 10_000
+    channel._pace._look_later()
+    pair.network.tamper = lambda frame: ()
+    sender = pair.alice.context()
+    waiting = asyncio.create_task(sender.send(channel.route / inbox.address, bytes(50_000)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert channel._gate.is_shut
+    began = time.now
+    assert await channel.closed == "the peer fell silent"
+    assert time.now - began < 45
+    await waiting
+    assert channel._gate_timer is None
