@@ -285,7 +285,8 @@ class SecureChannel:
             onward, back, start, end = head
             payload = memoryview(plaintext)[start:end]
             gate = self._router.deliver(Message(onward, Route((self.address, *back)), payload, self.flow))
-            if gate is not None:
+            # A full link of ours holds back what we say, not what the peer does.
+            if gate is not None and gate.owner is None:
                 self.flow.held_by = gate
             return gate  # noqa: TRY300  (an else would only move it)
         except RemoteError as error:

@@ -20,14 +20,14 @@ from ockamlite.limits import LIMITS
 from ockamlite.node import Node
 from ockamlite.routing.address import Address
 from ockamlite.routing.codec import decode_message, encode_message_head
+from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
 from ockamlite.secure_channels.trust import TrustEveryone, TrustIdentifiers
+from ockamlite.wire.gate import Gate
 from tests.secure_channels.exchanges import answers, opened, works
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from ockamlite.routing.message import Message
 
 
 DAY_S = 86_400
@@ -250,3 +250,27 @@ async def test_w13_a_node_hides_the_lengths_of_what_it_sends() -> None:
             sizes[hide] = set(sent)
     assert len(sizes[False]) > 5
     assert sizes[True] <= {64, 256}
+
+
+@pytest.mark.parametrize("is_link", [True, False], ids=["a full link", "a slow worker"])
+async def test_a_silent_peer_is_waited_for_because_of_a_worker_but_not_of_a_full_link(
+    pair: Any, is_link: bool
+) -> None:
+    await pair.start()
+    channel, accepted = await opened(pair)
+    gate = Gate(asyncio.get_running_loop())
+    gate.owner = next(iter(pair.bob._links)) if is_link else None
+    gate.shut()
+    came: list[bytes] = []
+
+    def full(message: Message) -> Gate:
+        came.append(bytes(message.payload))
+        return gate
+
+    pair.bob.router.add(Address.local("full"), full)
+    pair.bob.open("full", accepted)
+    pair.alice.router.deliver(Message(channel.route / "full", Route(), b"one"))
+    while not came:
+        await asyncio.sleep(0.01)
+    assert accepted.flow.is_held is not is_link
+    gate.open()
