@@ -176,6 +176,7 @@ class UdpLink:
                 self._taken(released)
         elif waiting is not None:
             # Other nodes of Ockam number the messages to all their peers in one row: gaps mean nothing.
+            self._sequence.passed(number)
             self._taken(waiting)
 
     def _tell_lost(self, before: int) -> None:

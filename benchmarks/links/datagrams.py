@@ -43,7 +43,8 @@ def datagrams(run: Run) -> Table:
         "Real time, both ends in one process. Every byte is compared; what is not whole fails the run.",
         f"1 % loss: {_LOSSY_BYTES // _MIB} MiB each way, {_LOSS:.0%} of the datagrams lost. Streams will "
         "repair it; without them a connection that lost something has to end by a reset, not as if it were "
-        "whole. A channel numbers its messages and sees what is missing; Ockam's portals alone do not.",
+        "whole. A channel numbers its messages and sees what is missing; without one the numbers of the "
+        "datagrams tell, between two nodes of ours.",
         *failures,
     )
     return figures_table("UDP on loopback", figures, notes)

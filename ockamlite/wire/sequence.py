@@ -34,6 +34,11 @@ class Sequence(Generic[T]):
         self._given_up: dict[int, None] = {}
         self._due = _NEVER
 
+    def passed(self, number: int) -> None:
+        """Message ``number`` was handed on without us, as it was not yet known that its row is the peer's."""
+        if self._next < 0 or (number - self._next) % ROUTING_NUMBERS <= ROUTING_NUMBERS // 2:
+            self._next = (number + 1) % ROUTING_NUMBERS
+
     def arrived(self, number: int, item: T | None, now: float) -> list[T]:
         """Take the message ``number``; what can be handed on now."""
         if self._next < 0:

@@ -50,6 +50,18 @@ def test_a_heartbeat_of_a_far_number_moves_nothing() -> None:
     assert row.lost == 0
 
 
+def test_what_is_missing_behind_messages_that_were_handed_on_before_is_missed() -> None:
+    row: Sequence[str] = Sequence()
+    row.passed(65_535)
+    row.passed(65_534)
+    assert row.arrived(0, None, 0.0) == []
+    assert row.arrived(2, "c", 0.0) == []
+    timer = row.next_timer()
+    assert timer is not None
+    assert row.on_timer(timer) == ["c"]
+    assert row.lost == 1
+
+
 def test_a_heartbeat_that_passes_the_first_message_leaves_no_gap() -> None:
     row: Sequence[str] = Sequence()
     assert row.arrived(6, None, 0.0) == []
