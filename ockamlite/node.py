@@ -19,7 +19,7 @@ from ockamlite.paths import Opened, Path, open_hops
 from ockamlite.portals.inlet import FixedWay, Inlet, Way
 from ockamlite.portals.outlet import Outlet
 from ockamlite.portals.protocol import HEAD_BYTES
-from ockamlite.portals.session import Surroundings
+from ockamlite.portals.surroundings import Surroundings
 from ockamlite.relays.remote import RemoteRelay
 from ockamlite.relays.service import RelayService
 from ockamlite.routing.address import Address

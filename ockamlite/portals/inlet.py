@@ -12,8 +12,9 @@ from ockamlite.events import Refused, SessionOpened
 from ockamlite.links import HeldFlow, carrier
 from ockamlite.paths import Path
 from ockamlite.portals.protocol import DISCONNECT, PING, RESET, Kind, State, decode
-from ockamlite.portals.session import FlowUse, Session, Surroundings
+from ockamlite.portals.session import Session
 from ockamlite.portals.sockets import Acceptor, SocketTransport
+from ockamlite.portals.surroundings import FlowUse, Surroundings
 from ockamlite.routing.endpoint import HostPort, host_port_text
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import EMPTY_ROUTE, Route

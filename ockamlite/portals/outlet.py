@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ockamlite.errors import AlreadyExistsError, DecodeError
 from ockamlite.events import Refused, SessionOpened
 from ockamlite.portals.protocol import DISCONNECT, PONG, Kind, State, decode
-from ockamlite.portals.session import Session, Surroundings
+from ockamlite.portals.session import Session
 from ockamlite.portals.sockets import Dial
 from ockamlite.routing.message import Message
 from ockamlite.routing.route import Route
@@ -17,6 +17,7 @@ from ockamlite.routing.tally import Tally
 if TYPE_CHECKING:
     import asyncio
 
+    from ockamlite.portals.surroundings import Surroundings
     from ockamlite.routing.address import Address
     from ockamlite.routing.endpoint import HostPort
     from ockamlite.routing.router import AccessControl

@@ -12,7 +12,6 @@ import math
 import socket
 import struct
 import termios
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from ockamlite.errors import NotFoundError, RemoteError
@@ -30,16 +29,14 @@ from ockamlite.portals.protocol import (
     encode_payload_head,
 )
 from ockamlite.portals.stalls import StallWatch
+from ockamlite.portals.surroundings import FlowUse, Surroundings
 from ockamlite.routing.message import Flow, Message, Payload
 from ockamlite.routing.route import EMPTY_ROUTE, Route
 from ockamlite.wire.gate import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Iterator
 
-    from ockamlite.events import OnEvent
-    from ockamlite.limits import Limits
-    from ockamlite.routing.router import Router
 
 logger = logging.getLogger(__name__)
 
@@ -56,33 +53,6 @@ _MESSAGE_S = 1.0
 """How long one message may keep a slow way busy: the channel's signs of life wait behind it."""
 _OUR_ADDRESS_BYTES = 12
 """Length of the address of a session of ours; Rust's have 32. Ours go on listening after their end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a portal needs of the node it is in."""
-
-    router: Router
-    limits: Limits
-    on_event: OnEvent
-    spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]]
-    """Runs a task of the node's, with a name."""
-    shared: bytearray
-    """Where all connections read, each before the next: room for a message's head, then a chunk."""
-
-
-class FlowUse:
-    """What the connections over one flow have in common."""
-
-    __slots__ = ("answers_signs", "moved_bytes", "open")
-
-    def __init__(self) -> None:
-        self.open = 0
-        """How many there are."""
-        self.moved_bytes = 0
-        """Both ways, those that have ended included."""
-        self.answers_signs: bool | None = None
-        """Whether the peer has ever given a sign of life when asked; None if it was never asked."""
 
 
 class Session(asyncio.BufferedProtocol):
