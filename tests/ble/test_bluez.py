@@ -122,6 +122,17 @@ async def test_a_disconnect_in_a_transfer_breaks_both_ends_and_the_next_link_wor
     assert await (await machine.wait_accepted(2)).wait_frames(1) == [b"again"]
 
 
+async def test_a_peripheral_believes_bluetoothd_that_a_central_has_left(machine: Any) -> None:
+    await machine.listen()
+    here = await machine.dial()
+    there = await machine.wait_accepted()
+    machine.daemon.faults.kept_sockets = True  # else their end would tell it as well
+    machine.air.disconnect(*machine.addresses())
+    async with asyncio.timeout(5):
+        assert isinstance(await there.closed, LinkBrokenError)
+    assert isinstance(await here.closed, LinkBrokenError)
+
+
 @pytest.mark.parametrize("fault", ["pulled", "turned off"])
 async def test_an_adapter_that_goes_and_comes_back_serves_again(machine: Any, fault: str) -> None:
     await machine.listen()

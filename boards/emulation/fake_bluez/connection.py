@@ -47,13 +47,18 @@ class PeripheralSide:
     def connection_lost(self, error: OckamError | None) -> None:
         """The device is gone."""
         self._task.cancel()
+        keeps = self._daemon.faults.kept_sockets
         for ours in (self._writes, self._notify):
             if ours is not None:
                 self._loop.remove_reader(ours)
-                ours.close()
+                if keeps:
+                    self._daemon.kept.append(ours)
+                else:
+                    ours.close()
         self._writes = self._notify = None
         self._daemon.change(self.path, bluez.DEVICE, Connected=Variant("b", False))
-        self._daemon.remove(self.path)
+        if not keeps:
+            self._daemon.remove(self.path)
         self._daemon.peripheral_sides.pop(self.path, None)
 
     async def subscribe(self) -> None:

@@ -58,6 +58,8 @@ class Faults:
     stale_services: bool = False
     """A device that was connected lists none of its services, whatever it advertises, until it is forgotten:
     so BlueZ has it if the device ended its service first."""
+    kept_sockets: bool = False
+    """Of a central that has left, the peripheral is told, but its sockets stay open and the device known."""
     no_advertising: bool = False
     """Advertisements are refused as too many."""
 
@@ -107,6 +109,8 @@ class FakeBluez:
         }
         self.lost_values = 0
         """Values lost because a program did not read."""
+        self.kept: list[socket.socket] = []
+        """Sockets of centrals that have left."""
         self.stale: set[str] = set()
         """Paths of devices whose advertised services are not taken."""
         self.central_sides: dict[str, CentralSide] = {}
@@ -151,6 +155,9 @@ class FakeBluez:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)
+        for kept in self.kept:
+            kept.close()
+        self.kept.clear()
         self._objects.clear()
         self._applications.clear()
         if self._bus is not None:
