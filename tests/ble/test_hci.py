@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import random
 from typing import TYPE_CHECKING, Any
@@ -400,13 +401,19 @@ async def test_answers_without_sense_of_a_hostile_device_are_errors_of_bleak(roo
         server.send_gatt_pdu(bearer, bytes(data))
 
     server.send_response = senseless
-    for _ in range(50):
-        try:
-            async with asyncio.timeout(0.1), BleakClient(device, backend=client) as central:
-                await central.read_gatt_char(gatt.INFO)
-        except (BleakError, TimeoutError) as error:
-            seen.add(type(error))
-    assert BleakError in seen
+    patience_s = 0.1
+    async with asyncio.timeout(50):
+        for attempt in itertools.count():
+            if attempt >= 50 and BleakError in seen:
+                break
+            try:
+                async with asyncio.timeout(patience_s), BleakClient(device, backend=client) as central:
+                    await central.read_gatt_char(gatt.INFO)
+            except BleakError:
+                seen.add(BleakError)
+            except TimeoutError:
+                # Some answers leave the question waiting; on a busy machine every one takes longer.
+                patience_s *= 1 if BleakError in seen else 1.1
     server.send_response = sensible
     here = await room.dial(2)
     here.link.send(b"", b"hello")
